@@ -1,0 +1,51 @@
+"""Batches and states that travel between the parts: rank, unit and range of every field."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import optax
+from flax import struct
+from jaxtyping import Array, Int, Key, UInt8
+
+__all__ = ["Locations", "PairBatch", "TrainState", "Variables"]
+
+Variables: TypeAlias = dict[str, Any]
+"""Flax variable collections: "params" and "batch_stats"."""
+
+Locations: TypeAlias = tuple[Int[Array, "_ 2"], ...]
+"""Centres (row, column) per stage, shared by all images of a batch and by query and key."""
+
+
+@struct.dataclass
+class PairBatch:
+    """Aligned frames of one speaker saying one sentence in two emotions.
+
+    Attributes:
+      query_image: Neutral frames, RGB, 0..255, at the size they are stored.
+      key_image: Emotional frames of the same moment of speech, like `query_image`.
+      index: Position of each pair in the data set's list of frame pairs; tells which examples a step saw.
+    """
+
+    query_image: UInt8[Array, "b h w 3"]
+    key_image: UInt8[Array, "b h w 3"]
+    index: Int[Array, " b"]
+
+
+@struct.dataclass
+class TrainState:
+    """All that an update changes.
+
+    Attributes:
+      step: Updates done so far.
+      params: Trainable weights.
+      batch_stats: Running BatchNorm statistics.
+      opt_state: State of the optax optimiser.
+      key: Base PRNG key; an update folds `step` into it and never replaces it.
+    """
+
+    step: Int[Array, ""]
+    params: Variables
+    batch_stats: Variables
+    opt_state: optax.OptState
+    key: Key[Array, ""]

@@ -1,0 +1,16 @@
+"""Session-wide strictness: eight CPU devices, strict dtypes and ranks, run-time checked array types."""
+
+import os
+
+from asccl_jax import xla_flags
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+xla_flags.apply()
+
+import jax  # noqa: E402
+from jaxtyping import install_import_hook  # noqa: E402
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+install_import_hook("asccl_jax", "beartype.beartype")
