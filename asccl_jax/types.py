@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, no_type_check
 
+import numpy as np
 import optax
 from flax import struct
 from jaxtyping import Array, Int, Key, UInt8
@@ -17,6 +18,7 @@ Locations: TypeAlias = tuple[Int[Array, "_ 2"], ...]
 """Centres (row, column) per stage, shared by all images of a batch and by query and key."""
 
 
+@no_type_check  # a tree map puts shapes, shardings and None where arrays were
 @struct.dataclass
 class PairBatch:
     """Aligned frames of one speaker saying one sentence in two emotions.
@@ -27,11 +29,12 @@ class PairBatch:
       index: Position of each pair in the data set's list of frame pairs; tells which examples a step saw.
     """
 
-    query_image: UInt8[Array, "b h w 3"]
-    key_image: UInt8[Array, "b h w 3"]
-    index: Int[Array, " b"]
+    query_image: UInt8[Array | np.ndarray, "b h w 3"]
+    key_image: UInt8[Array | np.ndarray, "b h w 3"]
+    index: Int[Array | np.ndarray, " b"]
 
 
+@no_type_check  # a tree map puts shapes, shardings and None where arrays were
 @struct.dataclass
 class TrainState:
     """All that an update changes.

@@ -1,0 +1,91 @@
+"""The `asccl` command: one name for every tool of the project, each of which is also a module of its own."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from asccl_jax import __version__, xla_flags
+from asccl_jax.errors import InputError, exit_on_input_error
+
+__all__ = ["COMMANDS", "Command", "main"]
+
+
+class Command(NamedTuple):
+    """A tool behind `asccl NAME`.
+
+    Attributes:
+      module: Module with a function `main(arguments) -> exit status`; imported only when called.
+      summary: One line for `asccl --help`.
+      extra: Optional dependency group the tool needs, or None.
+    """
+
+    module: str
+    summary: str
+    extra: str | None = None
+
+
+COMMANDS: dict[str, Command] = {
+    "synthesise": Command("data_prep.synthetic.__main__", "make videos of synthetic talking heads", "prep"),
+    "prepare": Command("data_prep.__main__", "turn videos into training records", "prep"),
+    "inspect": Command("asccl_jax.data.__main__", "summarise and verify a directory of records"),
+    "train": Command("asccl_jax.main", "train a model from a config"),
+    "evaluate-metric": Command("asccl_jax.evals.evaluate_metric", "score a trained metric against baselines"),
+    "convert": Command("DECA_torch_bridge.convert", "convert weights between PyTorch and Flax", "bridge"),
+    "bench": Command("asccl_jax.bench.__main__", "measure speed and memory"),
+}
+
+
+@exit_on_input_error
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `asccl COMMAND ...` and returns its exit status.
+
+    Args:
+      arguments: Words after `asccl`; None takes those of the process.
+
+    Raises:
+      InputError: Unknown command, or one whose optional dependencies are not installed.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(_help())
+        return 0
+    if words[0] == "--version":
+        sys.stdout.write(f"asccl-jax {__version__}\n")
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        raise InputError(f"unknown command {name!r}: expected one of {', '.join(COMMANDS)}")
+    command = COMMANDS[name]
+    xla_flags.apply()
+    try:
+        module = importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+        if command.extra is None or (error.name or "").startswith("asccl_jax"):
+            raise
+        raise InputError(
+            f"asccl {name} needs the Python package {error.name!r}: install the optional dependencies with"
+            f' pip install "asccl-jax[{command.extra}]"'
+        ) from error
+    return int(module.main(rest) or 0)
+
+
+def _help() -> str:
+    width = max(len(name) for name in COMMANDS)
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: asccl COMMAND [OPTIONS]     (asccl COMMAND --help explains each)",
+            "",
+            "Speech-preserving facial expression manipulation in JAX.",
+            "",
+            *lines,
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,247 @@
+"""TFRecord shards: written whole, read at random, every byte under a checksum.
+
+A record is its length (uint64), the masked CRC32C of those eight bytes, the data, and the masked CRC32C of the data,
+all little-endian: TensorFlow's TFRecord without compression. Beside a shard lies `<shard>.index`: the uint64 offsets
+of its records and of its end. The index saves a scan and is otherwise expendable.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import google_crc32c
+import numpy as np
+from jaxtyping import Int64
+
+from asccl_jax.data.atomic import atomic_file, remove_file, write_atomically
+from asccl_jax.errors import InputError
+
+__all__ = ["INDEX_SUFFIX", "RecordSource", "RecordWriter", "file_sha256", "index_path", "read_offsets"]
+
+INDEX_SUFFIX = ".index"
+
+_HEADER = struct.Struct("<QI")
+_FOOTER = struct.Struct("<I")
+_OVERHEAD = _HEADER.size + _FOOTER.size
+
+
+def index_path(path: Path) -> Path:
+    """Returns where the offsets of a shard lie."""
+    return path.with_name(path.name + INDEX_SUFFIX)
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class RecordWriter:
+    """Writes one shard; a context manager.
+
+    The shard and its index appear when the block ends well. An exception, or a kill, leaves what was there before.
+
+    Attributes:
+      sha256: Digest of the finished shard in hexadecimal, empty until the block has ended.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = Path(path)
+        self._offsets = [0]
+        self._digest = hashlib.sha256()
+        self._stack = contextlib.ExitStack()
+        self._file: BinaryIO | None = None
+        self.sha256 = ""
+
+    @property
+    def records(self) -> int:
+        """Records written so far."""
+        return len(self._offsets) - 1
+
+    def __enter__(self) -> RecordWriter:
+        self._file = self._stack.enter_context(atomic_file(self._path))
+        return self
+
+    def write(self, data: bytes) -> None:
+        """Appends one record."""
+        assert self._file is not None, "RecordWriter is a context manager"
+        length = struct.pack("<Q", len(data))
+        for piece in (length, _FOOTER.pack(_masked_crc(length)), data, _FOOTER.pack(_masked_crc(data))):
+            self._file.write(piece)
+            self._digest.update(piece)
+        self._offsets.append(self._offsets[-1] + len(data) + _OVERHEAD)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._stack.__exit__(kind, error, trace)
+            return
+        # An older shard's index goes first and the new one comes last: no crash leaves an index of another shard.
+        with self._stack:
+            remove_file(index_path(self._path))
+        write_atomically(index_path(self._path), np.asarray(self._offsets, "<u8").tobytes())
+        self.sha256 = self._digest.hexdigest()
+
+
+def read_offsets(path: Path) -> Int64[np.ndarray, " n_plus_1"]:
+    """Returns where each record of a shard starts, and where the last one ends.
+
+    Reads the index beside the shard; where it is absent or of another length than the shard, scans the shard.
+
+    Raises:
+      InputError: The shard is missing, unreadable or truncated; names the record where it breaks off.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            offsets = _load_index(index_path(path))
+            if offsets is None or offsets[-1] != size:
+                offsets = _scan(file, path, size)
+    except OSError as error:
+        raise InputError(f"cannot read shard {path}: {error.strerror}") from error
+    return offsets
+
+
+def _load_index(path: Path) -> np.ndarray | None:
+    if not path.is_file():
+        return None
+    content = path.read_bytes()
+    if not content or len(content) % 8:
+        return None
+    offsets = np.frombuffer(content, "<u8").astype(np.int64)
+    well_formed = offsets[0] == 0 and np.all(np.diff(offsets) >= _OVERHEAD)
+    return offsets if well_formed else None
+
+
+def _scan(file: BinaryIO, path: Path, size: int) -> np.ndarray:
+    offsets = [0]
+    while offsets[-1] < size:
+        header = os.pread(file.fileno(), _HEADER.size, offsets[-1])
+        record = len(offsets) - 1
+        length = _check_header(header, path, record)
+        offsets.append(offsets[-1] + length + _OVERHEAD)
+        if offsets[-1] > size:
+            raise InputError(
+                f"{path}: truncated in record {record}: {size} bytes, expected {offsets[-1]} or more; {_REMEDY}"
+            )
+    return np.asarray(offsets, np.int64)
+
+
+class RecordSource:
+    """Random access to the records of some shards, numbered through in the order of the shards.
+
+    Safe to read from several threads, to pickle, and to carry through a fork.
+
+    Args:
+      paths: Shards.
+      verify: Compare the checksum of each record as it is read.
+
+    Raises:
+      InputError: A shard is missing or truncated.
+    """
+
+    def __init__(self, paths: Sequence[Path | str], *, verify: bool = True) -> None:
+        self.paths = tuple(Path(path) for path in paths)
+        self.offsets = tuple(read_offsets(path) for path in self.paths)
+        self.starts = np.cumsum([0, *(len(offsets) - 1 for offsets in self.offsets)])
+        self._verify = verify
+        self._lock = threading.Lock()
+        self._descriptors: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, record: int) -> bytes:
+        """Returns the data of a record; raises `InputError` where it is corrupt, `IndexError` out of range."""
+        shard, local = self.locate(record)
+        path, offsets = self.paths[shard], self.offsets[shard]
+        first, size = int(offsets[local]), int(offsets[local + 1] - offsets[local])
+        framed = os.pread(self._descriptor(shard), size, first)
+        if len(framed) != size:
+            raise InputError(f"{path}: truncated in record {local}: {len(framed)} of {size} bytes; {_REMEDY}")
+        length = _check_header(framed[: _HEADER.size], path, local)
+        if length + _OVERHEAD != size:
+            expected = f"{length} bytes, its index says {size - _OVERHEAD}"
+            raise InputError(
+                f"{path}: record {local} has {expected}; remove {index_path(path)}: it is rebuilt on reading"
+            )
+        data = framed[_HEADER.size : -_FOOTER.size]
+        if self._verify and _masked_crc(data) != _FOOTER.unpack(framed[-_FOOTER.size :])[0]:
+            raise InputError(f"{path}: record {local} is corrupt: its checksum differs; {_REMEDY}")
+        return data
+
+    def locate(self, record: int) -> tuple[int, int]:
+        """Returns which shard holds a record, and its number there."""
+        if not 0 <= record < len(self):
+            raise IndexError(f"record {record} of {len(self)}")
+        shard = int(np.searchsorted(self.starts, record, side="right")) - 1
+        return shard, record - int(self.starts[shard])
+
+    def describe(self, record: int) -> str:
+        """Returns a record's file and number there, for messages."""
+        shard, local = self.locate(record)
+        return f"{self.paths[shard]}, record {local}"
+
+    def __iter__(self) -> Iterator[bytes]:
+        return (self[record] for record in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"RecordSource({len(self)} records in {len(self.paths)} shards)"
+
+    def _descriptor(self, shard: int) -> int:
+        descriptor = self._descriptors.get(shard)
+        if descriptor is None:
+            with self._lock:
+                if shard not in self._descriptors:
+                    self._descriptors[shard] = _open_shard(self.paths[shard])
+                descriptor = self._descriptors[shard]
+        return descriptor
+
+    def close(self) -> None:
+        """Closes the files; a later read opens them again."""
+        with self._lock:
+            while self._descriptors:
+                os.close(self._descriptors.popitem()[1])
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptors"):
+            self.close()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_descriptors")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state, _lock=threading.Lock(), _descriptors={})
+
+
+_REMEDY = "the shard is damaged: copy it again, or remove it and prepare the data set again"
+
+
+def _open_shard(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"cannot read shard {path}: {error.strerror}") from error
+
+
+def _check_header(header: bytes, path: Path, record: int) -> int:
+    if len(header) != _HEADER.size:
+        raise InputError(f"{path}: truncated in record {record}: it breaks off inside the header; {_REMEDY}")
+    length, checksum = _HEADER.unpack(header)
+    if _masked_crc(header[:8]) != checksum:
+        raise InputError(f"{path}: record {record} is corrupt: the checksum of its length differs; {_REMEDY}")
+    return length
+
+
+def _masked_crc(data: bytes) -> int:
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFF_FFFF

@@ -1,0 +1,188 @@
+import concurrent.futures
+import pickle
+import struct
+
+import google_crc32c
+import numpy as np
+import pytest
+
+from asccl_jax.data.atomic import atomic_file
+from asccl_jax.data.records import RecordSource, RecordWriter, file_sha256, index_path, read_offsets
+from asccl_jax.errors import InputError
+
+RECORDS = [b"first", b"", b"x" * 1000, b"last"]
+
+
+@pytest.fixture
+def shard(tmp_path):
+    path = tmp_path / "shard"
+    with RecordWriter(path) as writer:
+        for record in RECORDS:
+            writer.write(record)
+    return path
+
+
+def _masked(data):
+    crc = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def test_checksum_is_crc32c():
+    assert google_crc32c.value(b"123456789") == 0xE3069283  # check value of the CRC-32C standard
+
+
+def test_file_is_tfrecord_byte_by_byte(shard):
+    expected = b"".join(
+        struct.pack("<Q", len(data))
+        + struct.pack("<I", _masked(struct.pack("<Q", len(data))))
+        + data
+        + struct.pack("<I", _masked(data))
+        for data in RECORDS
+    )
+    assert shard.read_bytes() == expected
+    assert index_path(shard).read_bytes() == struct.pack("<5Q", 0, 21, 37, 1053, 1073)
+
+
+def test_grain_reads_the_same_records(shard):
+    import grain
+
+    assert list(grain.experimental.TFRecordIterDataset(str(shard))) == RECORDS
+
+
+def test_records_of_all_shards_are_numbered_through(shard, tmp_path):
+    with RecordWriter(tmp_path / "empty"):
+        pass
+    with RecordWriter(tmp_path / "other") as writer:
+        writer.write(b"other")
+    source = RecordSource([shard, tmp_path / "empty", tmp_path / "other"])
+    assert [source[number] for number in range(len(source))] == [*RECORDS, b"other"] == list(source)
+    assert source.describe(4) == f"{tmp_path / 'other'}, record 0"
+    for outside in (-1, 5):
+        with pytest.raises(IndexError):
+            source[outside]
+
+
+@pytest.mark.parametrize("spoil", ["remove", "cut", "garble", "stale"])
+def test_a_missing_or_useless_index_is_made_good_by_scanning(shard, spoil):
+    index = index_path(shard)
+    content = index.read_bytes()
+    if spoil == "remove":
+        index.unlink()
+    else:
+        index.write_bytes({"cut": content[:-8], "garble": content[:11], "stale": struct.pack("<2Q", 0, 21)}[spoil])
+    assert list(RecordSource([shard])) == RECORDS
+
+
+def test_an_index_that_lies_is_named(shard):
+    offsets = np.fromfile(index_path(shard), "<u8")
+    np.delete(offsets, 2).tofile(index_path(shard))
+    with pytest.raises(InputError, match=r"record 1 has 0 bytes, its index says 1016; remove .*shard\.index"):
+        RecordSource([shard])[1]
+
+
+def test_reading_is_safe_in_threads_and_after_pickling(shard):
+    source = pickle.loads(pickle.dumps(RecordSource([shard, shard])))
+    numbers = list(range(len(source))) * 50
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(source.__getitem__, numbers)) == [RECORDS[number % 4] for number in numbers]
+
+
+@pytest.mark.parametrize("byte", range(37, 1053, 97))
+def test_any_flipped_bit_of_a_record_is_found_and_its_neighbours_stay_readable(shard, byte):
+    content = bytearray(shard.read_bytes())
+    content[byte] ^= 4
+    shard.write_bytes(content)
+    source = RecordSource([shard])
+    with pytest.raises(InputError, match=rf"{shard}: record 2 is corrupt"):
+        source[2]
+    assert (source[1], source[3]) == (RECORDS[1], RECORDS[3])
+
+
+def test_checksums_can_be_left_unread(shard):
+    content = bytearray(shard.read_bytes())
+    content[60] ^= 4
+    shard.write_bytes(content)
+    assert len(RecordSource([shard], verify=False)[2]) == 1000
+
+
+@pytest.mark.parametrize(("size", "record"), [(1072, 3), (1060, 3), (500, 2), (39, 2), (3, 0)])
+def test_a_truncated_shard_is_refused_at_once_and_the_record_named(shard, size, record):
+    shard.write_bytes(shard.read_bytes()[:size])
+    with pytest.raises(InputError, match=rf"{shard}: truncated in record {record}"):
+        RecordSource([shard])
+
+
+def test_a_shard_truncated_while_open_is_named(shard):
+    source = RecordSource([shard])
+    shard.write_bytes(shard.read_bytes()[:500])
+    assert source[0] == RECORDS[0]
+    with pytest.raises(InputError, match="truncated in record 2: 463 of 1016 bytes"):
+        source[2]
+
+
+def test_a_damaged_length_is_no_length(shard):
+    content = bytearray(shard.read_bytes())
+    content[21 + 6] = 0x7F  # record 1 would be petabytes long
+    shard.write_bytes(content)
+    index_path(shard).unlink()
+    with pytest.raises(InputError, match="record 1 is corrupt: the checksum of its length"):
+        RecordSource([shard])
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"cannot read shard .*absent"):
+        RecordSource([tmp_path / "absent"])
+
+
+def test_a_shard_written_halfway_leaves_the_earlier_one(shard):
+    before = {path.name: path.read_bytes() for path in shard.parent.iterdir()}
+    with pytest.raises(RuntimeError), RecordWriter(shard) as writer:
+        writer.write(b"half")
+        raise RuntimeError
+    assert {path.name: path.read_bytes() for path in shard.parent.iterdir()} == before
+
+
+@pytest.mark.parametrize("step", ["remove_file", "write_atomically"])
+def test_a_crash_between_shard_and_index_is_harmless(shard, step, monkeypatch):
+    """Killed before the old index goes, or before the new one comes: old or new records, never a mixture."""
+    import asccl_jax.data.records
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(asccl_jax.data.records, step, killed)
+    with pytest.raises(KeyboardInterrupt), RecordWriter(shard) as writer:
+        writer.write(b"new")
+    found = list(RecordSource([shard]))
+    assert found == (RECORDS if step == "remove_file" else [b"new"])
+
+
+def test_the_temporary_file_of_a_crash_is_gone(shard, monkeypatch):
+    import asccl_jax.data.records
+
+    monkeypatch.setattr(asccl_jax.data.records, "remove_file", lambda path: 1 / 0)
+    with pytest.raises(ZeroDivisionError), RecordWriter(shard) as writer:
+        writer.write(b"new")
+    assert sorted(path.name for path in shard.parent.iterdir()) == ["shard", "shard.index"]
+
+
+def test_writer_knows_count_and_digest(tmp_path):
+    with RecordWriter(tmp_path / "shard") as writer:
+        writer.write(b"one")
+    assert writer.records == 1
+    assert writer.sha256 == file_sha256(tmp_path / "shard")
+
+
+def test_offsets_by_scan_equal_those_of_the_index(shard):
+    indexed = read_offsets(shard)
+    index_path(shard).unlink()
+    np.testing.assert_array_equal(read_offsets(shard), indexed)
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path):
+    path = tmp_path / "file"
+    with atomic_file(path) as first, atomic_file(path) as second:
+        first.write(b"a" * 10)
+        second.write(b"b" * 5)
+    assert path.read_bytes() == b"a" * 10
+    assert list(tmp_path.iterdir()) == [path]

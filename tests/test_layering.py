@@ -1,0 +1,89 @@
+"""Holds the import rules of the architecture: data flows one way, heavy packages stay out of the core."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = {"torch", "cv2", "tensorflow", "face_alignment", "data_prep", "DECA_torch_bridge", "configs", "av", "numba"}
+
+# Package or module prefix -> prefixes of the core that it may not import.
+FORBIDDEN = {
+    "asccl_jax.types": ["models", "losses", "tasks", "train", "data", "evals", "infer", "convert", "main"],
+    "asccl_jax.sampling": ["models", "losses", "tasks", "train", "data", "evals", "convert", "main"],
+    "asccl_jax.models": ["losses", "tasks", "train", "data", "evals", "convert", "main"],
+    "asccl_jax.losses": ["models", "tasks", "train", "data", "evals", "convert", "main"],
+    "asccl_jax.convert": ["losses", "tasks", "train", "data", "evals", "main"],
+    "asccl_jax.data": ["models", "losses", "tasks", "train", "evals", "convert", "main"],
+    "asccl_jax.tasks": ["train", "evals", "convert", "main"],
+    "asccl_jax.train": ["evals", "convert", "main"],
+    "asccl_jax.evals": ["train", "main"],
+    "asccl_jax.bench": ["main"],
+}
+
+
+def modules(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    """Absolute names a file imports anywhere, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {node.module or ""} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def lies_in(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+@pytest.mark.parametrize("path", modules("asccl_jax"), ids=dotted)
+def test_core_imports_flow_one_way_and_nothing_heavy(path: Path):
+    names = imported(path)
+    heavy = {name for name in names if name.split(".")[0] in HEAVY}
+    assert not heavy
+    for prefix, banned in FORBIDDEN.items():
+        if lies_in(dotted(path), prefix):
+            wrong = {n for n in names for b in banned if lies_in(n, f"asccl_jax.{b}")}
+            assert not wrong
+
+
+@pytest.mark.parametrize("path", [*modules("data_prep"), *modules("DECA_torch_bridge")], ids=dotted)
+def test_the_parts_never_import_training_or_configs(path: Path):
+    banned = ["asccl_jax.train", "asccl_jax.tasks", "asccl_jax.main", "configs"]
+    other = "DECA_torch_bridge" if dotted(path).startswith("data_prep") else "data_prep"
+    assert not {n for n in imported(path) for b in [*banned, other] if lies_in(n, b)}
+
+
+def test_core_imports_with_torch_cv2_and_tensorflow_blocked():
+    names = [dotted(path) for path in modules("asccl_jax") if path.name != "__main__.py"]
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'cv2', 'tensorflow', 'face_alignment', 'av', 'numba', 'apache_beam'):\n"
+        "    sys.modules[name] = None\n"
+        "import importlib\n"
+        f"for name in {names!r}:\n"
+        "    importlib.import_module(name)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_file_says_its_one_idea_in_its_first_line():
+    for package in ("asccl_jax", "data_prep", "DECA_torch_bridge", "configs"):
+        for path in modules(package):
+            docstring = ast.get_docstring(ast.parse(path.read_text()))
+            assert docstring, f"{path} has no docstring"
+            assert path.stem not in {"utils", "helpers", "common", "misc"}
