@@ -15,7 +15,7 @@ if [ ! -e "$directory/records/manifest.json" ]; then
   asccl prepare "$directory/videos/clips.csv" --layout list --landmarks precomputed --image-size 112 \
     --output "$directory/records"
 fi
-asccl synthesise comparisons --videos "$directory/videos" --records "$directory/records"
+asccl synthesise comparisons --groups 120 --records "$directory/records"
 
 say "3/3 Training the metric (about five minutes on two cores) -> $directory/metric"
 python -m asccl_jax.main --config configs/asccl.py:demo --config.data.dir "$directory/records" \

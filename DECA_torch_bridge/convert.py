@@ -1,0 +1,154 @@
+"""The command `asccl convert`: checkpoints from PyTorch to Flax and back."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from asccl_jax.convert.metric import (
+    flax_from_arcface,
+    flax_from_state_dict,
+    recognise,
+    settings_from_state_dict,
+    state_dict_from_flax,
+)
+from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.frozen_metric import load_metric, save_metric
+from asccl_jax.models.correlation import FrozenMetric
+from asccl_jax.settings import MetricSettings
+from DECA_torch_bridge.state_dict import read_state_dict, write_state_dict
+
+__all__ = ["main"]
+
+_PYTORCH_SUFFIXES = (".pth", ".pt", ".tar")
+_READ_OPTIONS = ("compat", "channel_order", "image_size", "seed", "stage_blocks", "stage_widths")
+_METRIC_EXAMPLES = """
+The direction follows from the names: a file ending in .pth, .pt or .tar is PyTorch's; a directory is a metric of this
+project, or the working directory of a training run, of which the best checkpoint is taken.
+
+examples:
+  asccl convert metric 50-128_landmarks_align.pth metric/       a metric trained by the published code
+  asccl convert metric backbone.pth start/ --seed 1             ArcFace's trunk, heads drawn anew: a start for training
+  asccl convert metric runs/asccl metric.pth                    a trained metric for the published PyTorch module
+
+Reading a .pth, the network's depth is found from its keys. A file does not tell on which channel order it was trained:
+the published training code reads BGR, ArcFace RGB, and these are the defaults. Callers of the converted metric always
+pass RGB.
+"""
+
+
+@exit_on_input_error
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `asccl convert ...` and returns its exit status.
+
+    Args:
+      arguments: Words after `convert`; None takes those of the process.
+    """
+    options = _parser().parse_args(arguments)
+    return options.run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="asccl convert", description="Convert weights between PyTorch and Flax.")
+    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
+    metric = kinds.add_parser(
+        "metric",
+        help="a correlation metric, or the ArcFace backbone it starts from",
+        description="Convert a correlation metric from PyTorch to Flax or back.",
+        epilog=_METRIC_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    metric.set_defaults(run=_convert_metric)
+    metric.add_argument("source", metavar="IN", type=Path, help="a .pth file, or a metric or working directory")
+    metric.add_argument("target", metavar="OUT", type=Path, help="a directory to make, or a .pth file")
+    metric.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
+    reading = metric.add_argument_group("what a .pth does not say")
+    reading.add_argument(
+        "--compat", choices=("paper", "released"), help="form of the loss it will be used with (default: paper)"
+    )
+    reading.add_argument(
+        "--channel-order", choices=("rgb", "bgr"), help="order it was trained on (default: bgr; ArcFace: rgb)"
+    )
+    reading.add_argument("--image-size", type=int, metavar="PX", help="side of its training images (default: 224)")
+    reading.add_argument("--seed", type=int, help="seed of heads the file does not hold (default: 0)")
+    reading.add_argument("--stage-blocks", type=_four, metavar="A,B,C,D", help="blocks, for an IResNet of your own")
+    reading.add_argument("--stage-widths", type=_four, metavar="A,B,C,D", help="channels, for an IResNet of your own")
+    return parser
+
+
+def _four(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected four integers as in 3,4,14,3") from None
+
+
+def _convert_metric(options: argparse.Namespace) -> int:
+    from_pytorch, to_pytorch = (path.suffix in _PYTORCH_SUFFIXES for path in (options.source, options.target))
+    if from_pytorch == to_pytorch:
+        raise InputError(
+            f"convert {options.source} {options.target}: exactly one of the two must be a PyTorch file, ending in"
+            f" {', '.join(_PYTORCH_SUFFIXES)}; the other is a metric directory"
+        )
+    _check_target(options.target, overwrite=options.overwrite)
+    lines = _metric_from_pytorch(options) if from_pytorch else _metric_to_pytorch(options)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 0
+
+
+def _check_target(target: Path, *, overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not overwrite:
+        raise InputError(f"{target}: exists already; choose another name or add --overwrite")
+    if target.is_dir() and not (target / "metric.json").is_file():
+        raise InputError(f"{target}: a directory that is no metric is never replaced; choose another name")
+
+
+def _metric_from_pytorch(options: argparse.Namespace) -> list[str]:
+    state_dict = read_state_dict(options.source)
+    try:
+        kind = recognise(state_dict)
+        given = {name: getattr(options, name) for name in _READ_OPTIONS if name not in ("compat", "seed")}
+        fields = {"channel_order": "bgr" if kind == "metric" else "rgb"}
+        fields |= {name: value for name, value in given.items() if value is not None}
+        settings = settings_from_state_dict(state_dict, MetricSettings.from_compat(options.compat or "paper", **fields))
+        lines = [f"{options.source}: {_NAMES[kind]}, residual blocks {settings.blocks}"]
+        if kind == "metric":
+            variables = flax_from_state_dict(state_dict, settings)
+        else:
+            converted = flax_from_arcface(state_dict, settings, seed=options.seed or 0)
+            variables = converted.variables
+            lines += [
+                f"not used: {', '.join(converted.unused) or 'nothing'}",
+                f"drawn anew with seed {options.seed or 0}, to be trained: {', '.join(converted.drawn)}",
+            ]
+    except InputError as error:
+        raise InputError(f"{options.source}: {error}") from error
+    save_metric(options.target, FrozenMetric(variables=variables, settings=settings))
+    assumed = "given" if options.channel_order else "assumed, --channel-order changes it"
+    lines.append(f"trained on {settings.channel_order.upper()} images ({assumed}); callers pass RGB all the same")
+    lines.append(f"{options.target}: written")
+    return lines
+
+
+def _metric_to_pytorch(options: argparse.Namespace) -> list[str]:
+    given = [f"--{name.replace('_', '-')}" for name in _READ_OPTIONS if getattr(options, name) is not None]
+    if given:
+        raise InputError(f"{', '.join(given)}: only for reading a .pth; {options.source} has its own settings")
+    metric = load_metric(options.source)
+    write_state_dict(options.target, state_dict_from_flax(metric.variables, metric.settings))
+    return [
+        f"{options.target}: written; residual blocks {metric.settings.blocks}",
+        f"PyTorch must feed it {metric.settings.channel_order.upper()} images in [-1, 1],"
+        f" {metric.settings.image_size} pixels a side",
+    ]
+
+
+_NAMES = {"metric": "a correlation metric", "arcface": "an ArcFace backbone"}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""PyTorch checkpoint files as plain NumPy arrays, read without running anything a file may carry."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asccl_jax.data.atomic import atomic_file
+from asccl_jax.errors import InputError
+
+__all__ = ["read_state_dict", "require_torch", "write_state_dict"]
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+def require_torch(purpose: str) -> None:
+    """Raises an `InputError` that says how to install PyTorch where it is missing.
+
+    Args:
+      purpose: What needs it, as the start of a sentence.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise InputError(f"{purpose} needs PyTorch, which is not installed: pip install 'asccl-jax[bridge]'")
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Returns the tensors of a checkpoint under their own names.
+
+    Reads `torch.save` files old and new, on the CPU, with PyTorch's restricted unpickler: a file that would run code is
+    refused. A mapping wrapped in "state_dict" (as training scripts save) is unwrapped, and so is the `module.` that
+    `DataParallel` puts before every name. Half-precision tensors come back as float32.
+
+    Raises:
+      InputError: No such file, PyTorch is missing, a file that is damaged, unsafe or holds no state dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a PyTorch checkpoint (.pth, .pt, .tar)")
+    require_torch(f"{path}: reading it")
+    state_dict = _unwrapped(_load(path))
+    problem = _problem_with(state_dict)
+    if problem:
+        raise InputError(f"{path}: not a PyTorch state dict: {problem}; expected a mapping of names to tensors")
+    arrays = {key: _as_array(tensor) for key, tensor in state_dict.items()}
+    if all(key.startswith("module.") for key in arrays):
+        arrays = {key.removeprefix("module."): array for key, array in arrays.items()}
+    return arrays
+
+
+def write_state_dict(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays as a PyTorch state dict; the file appears whole or not at all.
+
+    Args:
+      path: File to write; an existing one is replaced.
+      arrays: Values in the order the file is to have.
+
+    Raises:
+      InputError: PyTorch is missing, or there is no such folder.
+    """
+    path = Path(path)
+    require_torch(f"{path}: writing it")
+    import torch
+
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
+    tensors = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
+    with atomic_file(path) as file:
+        torch.save(tensors, file)
+
+
+def _load(path: Path) -> Any:
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    # A damaged file can fail anywhere in the unpickler, a hostile one by an attempt at a forbidden name.
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"{path}: refused: {reason}; expected a checkpoint of tensors alone. A damaged download is to be fetched"
+            " again; a file that carries Python objects is to be saved anew by its owner as model.state_dict()"
+        ) from error
+
+
+def _unwrapped(content: Any) -> Any:
+    for _ in _WRAPPERS:
+        inner = [content[key] for key in _WRAPPERS if isinstance(content, Mapping) and key in content]
+        if not inner or not isinstance(inner[0], Mapping):
+            return content
+        content = inner[0]
+    return content
+
+
+def _problem_with(state_dict: Any) -> str:
+    """Returns what keeps an object from being a state dict, or nothing."""
+    import torch
+
+    if not isinstance(state_dict, Mapping):
+        return f"it holds a {type(state_dict).__name__}"
+    if not state_dict:
+        return "it is empty"
+    strange = [str(key) for key, value in state_dict.items() if not isinstance(value, torch.Tensor)]
+    if strange:
+        return f"{len(strange)} entries are no tensors ({', '.join(strange[:5])})"
+    if any(not isinstance(key, str) for key in state_dict):
+        return "some names are no strings"
+    return ""
+
+
+def _as_array(tensor: Any) -> np.ndarray:
+    import torch
+
+    dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
+    if dense.dtype in (torch.bfloat16, torch.float16):
+        dense = dense.float()
+    return dense.contiguous().numpy()

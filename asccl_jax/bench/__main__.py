@@ -1,0 +1,47 @@
+"""The command `asccl bench`, or `python -m asccl_jax.bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from asccl_jax.bench import input_pipeline, metric
+from asccl_jax.errors import InputError, exit_on_input_error
+
+__all__ = ["main"]
+
+_BENCHMARKS = {
+    "metric": (metric, "the metric's training step, beside PyTorch's"),
+    "input": (input_pipeline, "images a second out of the input pipeline"),
+}
+
+
+@exit_on_input_error
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `asccl bench ...` and returns its exit status.
+
+    Args:
+      arguments: Words after `bench`; None takes those of the process.
+    """
+    parser = argparse.ArgumentParser(prog="asccl bench", description="Measure speed and memory on this machine.")
+    benchmarks = parser.add_subparsers(required=True, metavar="BENCHMARK")
+    for name, (module, summary) in _BENCHMARKS.items():
+        benchmark = benchmarks.add_parser(name, help=summary)
+        benchmark.set_defaults(run=module.run)
+        module.add_arguments(benchmark)
+        benchmark.add_argument("--json", type=Path, metavar="FILE", help="write every single measurement here as well")
+    options = parser.parse_args(arguments)
+    if options.json is not None and not options.json.parent.is_dir():
+        raise InputError(f"--json={options.json}: the folder {options.json.parent} does not exist; make it first")
+    report = options.run(options)
+    sys.stdout.write(report.text)
+    if options.json is not None:
+        options.json.write_text(json.dumps(report.data, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

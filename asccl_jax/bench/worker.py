@@ -1,0 +1,180 @@
+"""A process that does steps when asked, so that two frameworks take turns on the same cores in one run.
+
+Each framework lives in a process of its own, which builds everything, says so, and then waits. The benchmark asks one
+after the other for a turn; the one that waits uses no processor. The two talk in lines of JSON. Only the standard
+library is needed here, so that the side of another framework can import it without JAX.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["StepOptions", "Turn", "Worker", "peak_rss_bytes", "pin_to_cores", "serve", "start_worker"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepOptions:
+    """What a worker is to build: one training step.
+
+    Attributes:
+      settings: Fields of the model's settings, as its `from_dict` takes them.
+      batch_size: Pairs a step.
+      image_size: Side of the images in pixels.
+      dtype: "float32" or "bfloat16", the type of the convolutions.
+      threads: Cores the process may use.
+      seed: Seed of weights and images.
+    """
+
+    settings: Mapping[str, Any]
+    batch_size: int
+    image_size: int
+    dtype: str
+    threads: int
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Turn:
+    """Seconds a step took in one turn: by the clock, and of processor time summed over all threads."""
+
+    wall_s: float
+    cpu_s: float
+
+
+class Worker:
+    """The benchmark's end of a worker process; made by `start_worker`."""
+
+    def __init__(self, process: subprocess.Popen[str], name: str, log: Any) -> None:
+        self._process = process
+        self._name = name
+        self._log = log
+        self.description: dict[str, Any] = self._answer()
+
+    def turn(self, steps: int) -> Turn:
+        """Lets the worker do some steps and returns the mean time of one."""
+        answer = self._ask({"steps": steps})
+        return Turn(wall_s=answer["wall_s"] / steps, cpu_s=answer["cpu_s"] / steps)
+
+    def finish(self) -> dict[str, Any]:
+        """Ends the worker and returns what it measured over its life, such as peak memory."""
+        answer = self._ask({"finish": True})
+        self._process.wait()
+        return answer
+
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # It died; what it said last is in the log, which _answer shows.
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if line:
+            return json.loads(line)
+        status = self._process.wait()
+        self._log.seek(0)
+        tail = "\n".join(self._log.read().splitlines()[-15:])
+        raise RuntimeError(f"the {self._name} worker ended with status {status}; its last words:\n{tail}")
+
+
+@contextmanager
+def start_worker(
+    module: str, options: StepOptions, *, environment: Mapping[str, str] | None = None
+) -> Iterator[Worker]:
+    """Starts `python -m MODULE OPTIONS` and yields its handle once it is ready; kills it on the way out.
+
+    Args:
+      module: Module whose main program calls `serve`. It is started by name, so it may need packages we do not have.
+      options: What it is to build, passed as JSON.
+      environment: Variables on top of ours.
+
+    Raises:
+      RuntimeError: The worker died; the message ends with what it wrote.
+    """
+    threads = str(options.threads)
+    variables = {
+        **os.environ,
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OPENBLAS_NUM_THREADS": threads,
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # Two frameworks share the accelerator.
+        **(environment or {}),
+    }
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, json.dumps(dataclasses.asdict(options))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=variables,
+            text=True,
+        )
+        try:
+            yield Worker(process, module, log)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def serve(
+    build: Callable[[StepOptions], tuple[Callable[[int], None], dict[str, Any], Callable[[], dict[str, Any]]]],
+) -> int:
+    """Runs a worker's side of the conversation until the benchmark ends it, and returns the exit status.
+
+    Args:
+      build: Takes the options of the command line. Returns a function that does a number of steps and comes back when
+        the last is complete, a description for the report, and a function that returns the closing measurements.
+    """
+    # What libraries print must not mix with the conversation.
+    conversation = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def answer(content: Mapping[str, Any]) -> None:
+        conversation.write(json.dumps(content) + "\n")
+        conversation.flush()
+
+    options = StepOptions(**json.loads(sys.argv[1]))
+    pin_to_cores(options.threads)
+    steps, description, closing = build(options)
+    answer(description)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "finish" in request:
+            answer({"peak_rss_bytes": peak_rss_bytes(), **closing()})
+            return 0
+        wall, cpu = time.perf_counter(), time.process_time()
+        steps(request["steps"])
+        answer({"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu})
+    return 0
+
+
+def pin_to_cores(count: int) -> Sequence[int]:
+    """Confines this process to the first `count` of the cores it may use and returns them.
+
+    Where the system cannot confine a process (macOS), returns nothing.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return ()
+    cores = sorted(os.sched_getaffinity(0))[:count]
+    os.sched_setaffinity(0, cores)
+    return cores
+
+
+def peak_rss_bytes() -> int:
+    """Returns the most memory this process has held at once."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,1 @@
+"""PyTorch state dicts, as plain NumPy arrays, to Flax variables and back; torch itself is never needed here."""

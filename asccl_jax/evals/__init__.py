@@ -1,0 +1,1 @@
+"""Evaluation of trained models: controlled comparisons, baselines, tables and reports."""

@@ -1,0 +1,252 @@
+"""Losses and retrieval of a frozen metric on frame comparisons, at fixed locations.
+
+The protocol is the same for every network: running statistics, the inside-border rule, weight 1, several fixed draws of
+locations averaged. Each distinct image goes through the network once: embeddings at the fixed locations are kept until
+its last comparison.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int, UInt8
+
+from asccl_jax.data.schema import ComparisonRecord
+from asccl_jax.evals.contrasts import REGIONS
+from asccl_jax.losses.contrastive import neighbour_disparities, patch_nce
+from asccl_jax.models.correlation import FrozenMetric, prepare_images
+from asccl_jax.sampling import NEIGHBOUR_OFFSETS, Box, location_region, map_sizes, sample_locations
+from asccl_jax.settings import MetricSettings
+from asccl_jax.types import Locations
+
+__all__ = [
+    "DRAWS",
+    "Frames",
+    "MetricScores",
+    "chance_level",
+    "count_images",
+    "evaluation_locations",
+    "evaluation_metric",
+    "metric_losses",
+    "score_comparisons",
+]
+
+DRAWS = 8
+"""Draws of locations that are averaged; the mean over images of a single draw still varies by some 8 %."""
+
+BATCH = 16
+
+CONFINED_STAGES = 3
+
+FrameName: TypeAlias = tuple[str, int]
+StackedLocations: TypeAlias = tuple[Int[Array, "draws _ 2"], ...]
+"""`Locations` of several draws."""
+
+Embeddings: TypeAlias = tuple[Float[np.ndarray, "draws _ _"], ...]
+"""One image's unit embeddings at all fixed locations: the stages of every region, one after the other."""
+
+
+@runtime_checkable
+class Frames(Protocol):
+    """Random access to decoded frames; `asccl_jax.data` has one for records."""
+
+    def image(self, clip: str, frame: int) -> UInt8[np.ndarray, "h w 3"]:
+        """Returns a stored frame, RGB."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricScores:
+    """Scores of comparisons per stage, averaged over locations and draws.
+
+    Attributes:
+      nce: PatchNCE with weight 1.
+      top1: Share of disparities whose nearest key disparity is the corresponding one.
+      corresponding: Cosine of corresponding disparities' embeddings.
+      other: Cosine of all others.
+      confined: Region name -> PatchNCE of the first three stages with centres confined to it; the fourth map has too
+        few cells in a part of the face.
+    """
+
+    nce: Float[np.ndarray, "n 4"]
+    top1: Float[np.ndarray, "n 4"]
+    corresponding: Float[np.ndarray, "n 4"]
+    other: Float[np.ndarray, "n 4"]
+    confined: Mapping[str, Float[np.ndarray, "n 3"]]
+
+
+def metric_losses(scores: MetricScores) -> dict[str, Float[np.ndarray, " n"]]:
+    """Returns one loss a comparison for each way of looking: all stages, some stages, or a part of the face."""
+    views = {
+        "face": scores.nce.sum(axis=1),
+        "stages 2+3": scores.nce[:, 1:3].sum(axis=1),
+        "stage 3": scores.nce[:, 2],
+    }
+    return views | {name: nce.sum(axis=1) for name, nce in scores.confined.items()}
+
+
+def evaluation_metric(metric: FrozenMetric) -> FrozenMetric:
+    """Returns the metric under the one protocol all are compared by, whatever conventions it was trained with."""
+    settings = dataclasses.replace(
+        metric.settings, border="inside", frozen_statistics="running", mask_same_centre=False, weighting="none"
+    )
+    return dataclasses.replace(metric, settings=settings)
+
+
+def evaluation_locations(settings: MetricSettings, draws: int, *, region: str = "face") -> StackedLocations:
+    """Returns fixed centres per stage, stacked over draws on a leading axis; three stages for a part of the face."""
+    stages = 4 if region == "face" else CONFINED_STAGES
+    sizes = map_sizes(settings.image_size)[:stages]
+    drawn = [_draw_locations(draw, sizes, settings.centre_counts[:stages], REGIONS[region]) for draw in range(draws)]
+    return tuple(jnp.stack(stage) for stage in zip(*drawn, strict=True))
+
+
+@functools.partial(jax.jit, static_argnames=("sizes", "counts", "box"))
+def _draw_locations(draw: ArrayLike, sizes: tuple[int, ...], counts: tuple[int, ...], box: Box | None) -> Locations:
+    key = jax.random.fold_in(jax.random.key(0), draw)
+    return sample_locations(key, sizes, counts, border="inside", within=box)
+
+
+def chance_level(settings: MetricSettings) -> float:
+    """Returns the total NCE of embeddings that say nothing: the sum over stages of ln(pairs)."""
+    cells = [location_region(size, border="inside")[1] ** 2 for size in map_sizes(settings.image_size)]
+    pairs = [
+        len(NEIGHBOUR_OFFSETS) * min(count, most) for count, most in zip(settings.centre_counts, cells, strict=True)
+    ]
+    return float(np.sum(np.log(pairs)))
+
+
+def score_comparisons(
+    metric: FrozenMetric,
+    frames: Frames,
+    comparisons: Sequence[ComparisonRecord],
+    *,
+    draws: int = DRAWS,
+    regions: Sequence[str] = tuple(REGIONS),
+    advance: Callable[[int], object] = lambda images: None,
+) -> MetricScores:
+    """Returns the scores of every comparison.
+
+    Args:
+      metric: Metric under test; its conventions are replaced by those of `evaluation_metric`.
+      frames: Where images come from.
+      comparisons: Frame pairs; the query is the first of each.
+      draws: Draws of locations to average.
+      regions: Names in `REGIONS`, beginning with "face".
+      advance: Told how many images were done, for a progress bar.
+    """
+    metric = evaluation_metric(metric)
+    locations = [stage for name in regions for stage in evaluation_locations(metric.settings, draws, region=name)]
+    parts = np.zeros((len(comparisons), len(locations), 4))
+    for positions, query, key in _paired_embeddings(metric, frames, comparisons, tuple(locations), advance):
+        scored = _compare(query, key, temperature=metric.settings.temperature)
+        parts[positions] = np.asarray(scored)[: len(positions)]
+    nce, top1, corresponding, other = np.moveaxis(parts[:, :4], -1, 0)
+    first_stages = range(4, len(locations), CONFINED_STAGES)
+    confined = {
+        name: parts[:, first : first + CONFINED_STAGES, 0]
+        for name, first in zip(regions[1:], first_stages, strict=True)
+    }
+    return MetricScores(nce, top1, corresponding, other, confined)
+
+
+def count_images(comparisons: Sequence[ComparisonRecord]) -> int:
+    """Returns how many distinct images the comparisons touch."""
+    return len(_images_in_order(comparisons))
+
+
+def _images_in_order(comparisons: Sequence[ComparisonRecord]) -> list[FrameName]:
+    return list(dict.fromkeys(name for record in comparisons for name in _frame_names(record)))
+
+
+def _frame_names(record: ComparisonRecord) -> tuple[FrameName, FrameName]:
+    return (record.query_clip, record.query_frame), (record.key_clip, record.key_frame)
+
+
+def _paired_embeddings(
+    metric: FrozenMetric,
+    frames: Frames,
+    comparisons: Sequence[ComparisonRecord],
+    locations: StackedLocations,
+    advance: Callable[[int], object],
+) -> Iterator[tuple[list[int], Embeddings, Embeddings]]:
+    """Yields positions of comparisons with the embeddings of their queries and keys, padded to whole batches.
+
+    Images go through the network in order of first use, in whole batches, and are forgotten after their last one.
+    """
+    images = _images_in_order(comparisons)
+    order = {name: position for position, name in enumerate(images)}
+    complete_at = [max(order[name] for name in _frame_names(record)) for record in comparisons]
+    uses = collections.Counter(name for record in comparisons for name in _frame_names(record))
+    embeddings: dict[FrameName, Embeddings] = {}
+    for first in range(0, len(images), BATCH):
+        batch = images[first : first + BATCH]
+        stages = [np.asarray(s) for s in _embed(metric, _pad([frames.image(*name) for name in batch]), locations)]
+        embeddings |= {name: tuple(stage[i] for stage in stages) for i, name in enumerate(batch)}
+        advance(len(batch))
+        ready = [i for i, last in enumerate(complete_at) if first <= last < first + BATCH]
+        for start in range(0, len(ready), BATCH):
+            positions = ready[start : start + BATCH]
+            names = [_frame_names(comparisons[i]) for i in positions]
+            query, key = (
+                tuple(_pad(stage) for stage in zip(*(embeddings[pair[side]] for pair in names), strict=True))
+                for side in (0, 1)
+            )
+            yield positions, query, key
+            for name in (name for pair in names for name in pair):
+                uses[name] -= 1
+                if not uses[name]:
+                    del embeddings[name]
+
+
+def _pad(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Stacks arrays, repeating the last up to a whole batch, so that compiled shapes stay the same."""
+    return np.stack([*arrays, *[arrays[-1]] * (BATCH - len(arrays))])
+
+
+@jax.jit
+def _embed(
+    metric: FrozenMetric, images: UInt8[Array, "b h w 3"], locations: StackedLocations
+) -> tuple[Float[Array, "b draws _ _"], ...]:
+    maps = metric.features(prepare_images(images, metric.settings.image_size))
+
+    def embed_draw(centres: Locations) -> tuple[Float[Array, "b _ _"], ...]:
+        levels = [*range(4), *([*range(CONFINED_STAGES)] * len(centres))][: len(centres)]
+        return tuple(
+            metric.embed(level, neighbour_disparities(maps[level], chosen))
+            for level, chosen in zip(levels, centres, strict=True)
+        )
+
+    return tuple(jnp.moveaxis(stage, 0, 1) for stage in jax.lax.map(embed_draw, locations))
+
+
+@functools.partial(jax.jit, static_argnames="temperature")
+def _compare(
+    query: tuple[Float[Array, "b draws _ _"], ...], key: tuple[Float[Array, "b draws _ _"], ...], *, temperature: float
+) -> Float[Array, "b stages 4"]:
+    """Returns NCE, share of hits, corresponding and other cosine per stage; one image at a time stays in the cache."""
+
+    def compare_image(pair: tuple[tuple[Array, ...], tuple[Array, ...]]) -> Float[Array, "stages 4"]:
+        return jnp.stack([_compare_stage(*stages, temperature=temperature) for stages in zip(*pair, strict=True)])
+
+    return jax.lax.map(compare_image, (query, key))
+
+
+def _compare_stage(
+    query: Float[Array, "draws p e"], key: Float[Array, "draws p e"], *, temperature: float
+) -> Float[Array, "4"]:
+    nce = patch_nce(query, key, temperature=temperature)
+    cosines = jnp.einsum("dpe,dqe->dpq", query, key, precision=jax.lax.Precision.HIGHEST)
+    corresponding = jnp.diagonal(cosines, axis1=1, axis2=2)
+    pairs = cosines.shape[-1]
+    # A maximum is four times faster on CPU than argmax, and equal to it wherever no two keys tie.
+    hits = (corresponding >= jnp.max(cosines, axis=-1)).astype(jnp.float32)
+    other = (jnp.sum(cosines, axis=(1, 2)) - jnp.sum(corresponding, axis=1)) / (pairs * (pairs - 1))
+    return jnp.stack([jnp.mean(nce), jnp.mean(hits), jnp.mean(corresponding), jnp.mean(other)])

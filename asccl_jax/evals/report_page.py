@@ -1,0 +1,103 @@
+"""A self-contained web page: a headline, figures in words, sections with pictures and tables."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from pathlib import Path
+
+import jinja2
+from matplotlib.figure import Figure
+
+from asccl_jax.data.atomic import write_atomically
+from asccl_jax.evals.figure_style import png
+from asccl_jax.evals.metric_text import CLEAR, Grid
+
+__all__ = ["Card", "Page", "Picture", "Section", "write_page"]
+
+_TEMPLATE = "page.html.jinja"
+_PROSE = ("what it asks", "where", "from", "value")
+"""Headings of columns that hold words and are set to the left."""
+
+_MARKS = {"met": "good", "MISSED": "bad"}
+"""Cells that are coloured, and how."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """A number a person wants, and what it means in one sentence."""
+
+    label: str
+    value: str
+    meaning: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure: the name of its PNG file without ending, what it shows, and the figure itself."""
+
+    name: str
+    caption: str
+    figure: Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+      title: Heading.
+      text: Paragraph below it.
+      pictures: Figures.
+      grids: Tables.
+      code: Lines to copy, or nothing.
+    """
+
+    title: str
+    text: str = ""
+    pictures: tuple[Picture, ...] = ()
+    grids: tuple[Grid, ...] = ()
+    code: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """A whole page.
+
+    Attributes:
+      title: Name of the page.
+      subtitle: What was run on what.
+      verdict: What came of it, in a sentence or two.
+      cards: Key figures.
+      sections: The rest.
+    """
+
+    title: str
+    subtitle: str
+    verdict: str
+    cards: tuple[Card, ...]
+    sections: tuple[Section, ...]
+
+
+def write_page(directory: Path, page: Page, *, name: str = "report.html") -> Path:
+    """Writes the page and, beside it, each of its pictures as a PNG; returns the page's path.
+
+    The page holds its pictures itself, so that it can be sent on alone and opens without a network.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    embedded = {}
+    for picture in (picture for section in page.sections for picture in section.pictures):
+        content = png(picture.figure)
+        write_atomically(directory / f"{picture.name}.png", content)
+        embedded[picture.name] = "data:image/png;base64," + base64.b64encode(content).decode()
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    path = directory / name
+    template = environment.get_template(_TEMPLATE)
+    write_atomically(path, template.render(page=page, embedded=embedded, prose=_PROSE, marks=_MARKS, clear=CLEAR))
+    return path

@@ -1,0 +1,6 @@
+"""Losses: pure functions on arrays. `asccl_loss` is the one that supervises other generators."""
+
+from asccl_jax.losses.contrastive import CorrelationParts, correlation_loss
+from asccl_jax.losses.supervision import asccl_loss
+
+__all__ = ["CorrelationParts", "asccl_loss", "correlation_loss"]

@@ -1,0 +1,75 @@
+"""The frozen metric as a loss for any generator of faces written in JAX."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Key
+
+from asccl_jax.losses.contrastive import CorrelationParts, correlation_loss
+from asccl_jax.sampling import map_sizes, sample_locations
+from asccl_jax.settings import MetricSettings
+from asccl_jax.types import Locations
+
+__all__ = ["Metric", "asccl_loss"]
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """What the loss needs of a metric; `asccl_jax.frozen_metric.FrozenMetric` has it."""
+
+    @property
+    def settings(self) -> MetricSettings:
+        """Network and conventions of the metric."""
+
+    def features(self, image: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b _ _ _"], ...]:
+        """Returns the feature maps of the four stages."""
+
+    def embed(self, level: int, disparities: Float[Array, "b p c"]) -> Float[Array, "b p e"]:
+        """Returns unit embeddings of the disparities of a stage."""
+
+
+def asccl_loss(
+    metric: Metric,
+    query_image: Float[Array, "b h w 3"],
+    key_image: Float[Array, "b h2 w2 3"],
+    key: Key[Array, ""],
+    *,
+    locations: Locations | None = None,
+) -> tuple[Float[Array, ""], CorrelationParts]:
+    """Returns how far the generated faces leave the speech of the real ones, and the parts of that number.
+
+    Add it to a generator's loss in three lines (one before the training step, two in it):
+
+    >>> import jax
+    >>> from asccl_jax.frozen_metric import FrozenMetric
+    >>> from asccl_jax.models.correlation import init_variables
+    >>> settings = MetricSettings(stage_blocks=(1, 1, 1, 1), stage_widths=(4, 4, 8, 8), image_size=40)
+    >>> generated, source = jax.random.uniform(jax.random.key(1), (2, 1, 48, 48, 3), minval=-1, maxval=1)
+
+    >>> metric = FrozenMetric(init_variables(settings, jax.random.key(0)), settings)  # or load_metric("path/to/best")
+    >>> correlation, parts = asccl_loss(metric, generated, source, jax.random.key(2))
+    >>> total = 0.0 + correlation
+
+    >>> parts.stage_nce.shape, bool(total > 0)
+    ((4,), True)
+
+    Works under `jit`, `grad` and `vmap`. The gradient reaches `query_image` only: neither the key image, nor the
+    metric's weights, nor its statistics move.
+
+    Args:
+      metric: A frozen metric.
+      query_image: Generated faces, RGB in [-1, 1], of any size of at least 33 pixels; resized to the metric's.
+      key_image: Faces of the same moments of speech with another expression, like `query_image`: the source frames.
+      key: PRNG key for the locations at which regions are compared; use another at every step.
+      locations: Replaces the drawn locations, for a comparison that can be repeated.
+    """
+    settings = metric.settings
+    if locations is None:
+        sizes = map_sizes(settings.image_size)
+        locations = sample_locations(key, sizes, settings.centre_counts, border=settings.border)
+    # One image after the other: a joint batch would carry the key through the backward pass, and with
+    # `frozen_statistics="batch"` mix the two images' statistics. `correlation_loss` cuts the key's gradient.
+    return correlation_loss(
+        metric.features(query_image), metric.features(key_image), metric.embed, locations, settings
+    )

@@ -1,0 +1,180 @@
+"""The correlation metric: an IResNet trunk and, per stage, a small head that embeds local disparities."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+from jax import lax
+from jaxtyping import Array, DTypeLike, Float, Key, UInt8
+
+from asccl_jax.models.iresnet import IResNet
+from asccl_jax.models.precision import at_least_float32
+from asccl_jax.norms import unit_vectors
+from asccl_jax.settings import MetricSettings
+from asccl_jax.types import Variables
+
+__all__ = ["CorrelationMetric", "FrozenMetric", "init_variables", "prepare_images", "resize_images"]
+
+
+class ProjectionHead(nn.Module):
+    """Linear, ReLU, linear to a quarter of the width, then unit length."""
+
+    width: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, disparities: Float[Array, "b p c"]) -> Float[Array, "b p e"]:
+        """Returns unit embeddings, in float32 or better."""
+        x = self._linear("hidden", self.width)(disparities)
+        x = self._linear("output", self.width // 4)(nn.relu(x))
+        # Unit vectors feed a softmax at temperature 0.07: they are not left to bfloat16.
+        return unit_vectors(x.astype(at_least_float32(self.dtype)))
+
+    def _linear(self, name: str, features: int) -> nn.Dense:
+        # PyTorch's default for Linear: uniform within 1 / sqrt(inputs), for weights and biases alike.
+        uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        bound = self.width**-0.5
+
+        def uniform_bias(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+            return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+        return nn.Dense(features, dtype=self.dtype, kernel_init=uniform, bias_init=uniform_bias, name=name)
+
+
+class ProjectionHeads(nn.Module):
+    """One head a stage; query and key share it."""
+
+    stage_widths: tuple[int, int, int, int]
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, level: int, disparities: Float[Array, "b p c"]) -> Float[Array, "b p e"]:
+        """Returns unit embeddings of the disparities of stage `level`, 0..3."""
+        return ProjectionHead(self.stage_widths[level], self.dtype, name=f"stage{level + 1}")(disparities)
+
+
+class CorrelationMetric(nn.Module):
+    """Trunk and heads. The loss lives in `asccl_jax.losses`, which takes their results.
+
+    Attributes:
+      settings: Network and conventions of the metric.
+      dtype: Type of the computation, float32 or bfloat16. Weights, statistics, feature maps handed out and embeddings
+        are float32 either way.
+      axis_name: Mapped axis under `pmap` or `shard_map`, see `normalisation.BatchNorm`.
+      conv_implementation: "auto", "xla", "phase" or "shifts", see `convolution.convolve`.
+    """
+
+    settings: MetricSettings
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+    conv_implementation: str = "auto"
+
+    def setup(self) -> None:
+        """Makes the trunk and the heads."""
+        self.trunk = IResNet(
+            stage_blocks=self.settings.blocks,
+            stage_widths=self.settings.stage_widths,
+            dtype=self.dtype,
+            bn_group_size=self.settings.bn_group_size,
+            axis_name=self.axis_name,
+            conv_implementation=self.conv_implementation,
+        )
+        self.heads = ProjectionHeads(self.settings.stage_widths, self.dtype)
+
+    def features(self, image: Float[Array, "b h w 3"], *, train: bool) -> tuple[Float[Array, "b _ _ _"], ...]:
+        """Returns the feature maps of the four stages.
+
+        Args:
+          image: RGB in [-1, 1], of any size; turned to the order the network was trained on here and nowhere else.
+          train: Whether BatchNorm uses the statistics of this batch; they move the running ones if "batch_stats" is
+            mutable.
+        """
+        if self.settings.channel_order == "bgr":
+            image = image[..., ::-1]
+        maps = self.trunk(image, train=train)
+        return tuple(features.astype(at_least_float32(self.dtype)) for features in maps)
+
+    def embed(self, level: int, disparities: Float[Array, "b p c"]) -> Float[Array, "b p e"]:
+        """Returns unit embeddings of the disparities of stage `level`, 0..3."""
+        return self.heads(level, disparities)
+
+    def __call__(self, image: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b _ _"], ...]:
+        """Returns embeddings of every cell of every stage's map; visits all weights, so `init` makes them all."""
+        maps = self.features(image, train=False)
+        return tuple(self.embed(level, x.reshape(x.shape[0], -1, x.shape[-1])) for level, x in enumerate(maps))
+
+
+def init_variables(settings: MetricSettings, key: Key[Array, ""]) -> Variables:
+    """Returns fresh weights and statistics: collections "params" and "batch_stats", each with trunk (and heads).
+
+    >>> widths = MetricSettings(stage_blocks=(1, 1, 1, 1), stage_widths=(4, 4, 8, 8))
+    >>> variables = init_variables(widths, jax.random.key(0))
+    >>> sorted(variables), sorted(variables["params"])
+    (['batch_stats', 'params'], ['heads', 'trunk'])
+    """
+    module = CorrelationMetric(settings)
+    # No weight depends on the image's size; a small one keeps this quick.
+    return dict(jax.jit(module.init)(key, jnp.zeros((1, 33, 33, 3), jnp.float32)))
+
+
+@struct.dataclass
+class FrozenMetric:
+    """A trained metric used as a loss: its weights receive no gradient and its statistics never move.
+
+    A pytree, so that it can be passed through `jit` and `vmap`.
+
+    Attributes:
+      variables: Collections "params" and "batch_stats".
+      settings: Network and conventions of the metric.
+      dtype: Type of the computation.
+      conv_implementation: "auto", "xla", "phase" or "shifts", see `convolution.convolve`.
+    """
+
+    variables: Variables
+    settings: MetricSettings = struct.field(pytree_node=False)
+    dtype: DTypeLike = struct.field(pytree_node=False, default=jnp.float32)
+    conv_implementation: str = struct.field(pytree_node=False, default="auto")
+
+    def features(self, image: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b _ _ _"], ...]:
+        """Returns the feature maps of the four stages.
+
+        Args:
+          image: RGB in [-1, 1], of any size; resized to the size the metric was trained on.
+        """
+        image = resize_images(image, self.settings.image_size)
+        # Upstream: renderer/ never puts the metric in eval mode, so it normalises by the generated frames' statistics
+        # and its running ones drift. "batch" does the former; nothing here does the latter.
+        train = self.settings.frozen_statistics == "batch"
+        return self._module().apply(self._frozen_variables(), image, train=train, method="features")
+
+    def embed(self, level: int, disparities: Float[Array, "b p c"]) -> Float[Array, "b p e"]:
+        """Returns unit embeddings of the disparities of stage `level`, 0..3."""
+        return self._module().apply(self._frozen_variables(), level, disparities, method="embed")
+
+    def _module(self) -> CorrelationMetric:
+        # A frozen metric takes batch statistics over whatever it is given at once, never over training's groups.
+        settings = MetricSettings.from_dict({**self.settings.to_dict(), "bn_group_size": None})
+        return CorrelationMetric(settings, dtype=self.dtype, conv_implementation=self.conv_implementation)
+
+    def _frozen_variables(self) -> Variables:
+        # Cuts the gradient of the metric's weights: a supervisor is not to be moved by what it supervises.
+        return lax.stop_gradient(self.variables)
+
+
+def prepare_images(image_u8: UInt8[Array, "b h w 3"], image_size: int) -> Float[Array, "b s s 3"]:
+    """Returns stored images as the metric takes them: float32 RGB in [-1, 1], square, of side `image_size`."""
+    return resize_images(image_u8.astype(jnp.float32) / 127.5 - 1.0, image_size)
+
+
+def resize_images(image: Float[Array, "b h w 3"], image_size: int) -> Float[Array, "b s s 3"]:
+    """Returns images of side `image_size`, bilinear with half-pixel centres and without antialiasing.
+
+    Training, evaluation and the loss all resize here, so a metric sees what it was trained on; the released training
+    does not antialias either.
+    """
+    batch, height, width, channels = image.shape
+    if (height, width) == (image_size, image_size):
+        return image
+    return jax.image.resize(image, (batch, image_size, image_size, channels), "bilinear", antialias=False)

@@ -1,0 +1,70 @@
+"""Held-out scores: the same examples every time, exact means also where the last batch is padded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Bool
+
+from asccl_jax.tasks import Scalars, Task
+from asccl_jax.train.sharding import place, replicated, split_over_data
+from asccl_jax.types import TrainState
+
+__all__ = ["HeldOutBatches", "Scorer", "evenly_spaced"]
+
+
+HeldOutBatches: TypeAlias = Iterable[tuple[Any, Bool[np.ndarray, " b"]]]
+"""This process's rows of each batch, as host arrays in the task's dataclass, and which of them are not filling."""
+
+
+class Scorer:
+    """Scores states of one task on one set of held-out examples.
+
+    Args:
+      task: Gives one number an example and scalar.
+      batches: Makes the batches anew, always the same ones.
+      mesh: Devices of the run.
+    """
+
+    def __init__(self, task: Task, batches: Callable[[], HeldOutBatches], mesh: Mesh) -> None:
+        # One program a batch, fetched before the next starts: processes must meet in their collectives in one order,
+        # which two independent programs in flight would not ensure.
+        def masked_sums(state: TrainState, batch: Any, real: jax.Array) -> tuple[Scalars, jax.Array]:
+            scores = task.evaluate(state, batch)
+            sums = {name: jnp.sum(jnp.where(real, values, 0.0)) for name, values in scores.items()}
+            return sums, jnp.count_nonzero(real)
+
+        self._sums = jax.jit(
+            masked_sums,
+            in_shardings=(replicated(mesh), split_over_data(mesh), split_over_data(mesh)),
+            out_shardings=replicated(mesh),
+        )
+        self._batches = batches
+        self._mesh = mesh
+
+    def means(self, state: TrainState) -> dict[str, float]:
+        """Returns the mean of every scalar over the held-out examples of all processes."""
+        totals: dict[str, float] = {}
+        examples = 0
+        for batch, real in self._batches():
+            sums, count = jax.device_get(self._sums(state, place(batch, self._mesh), place(real, self._mesh)))
+            examples += int(count)
+            for name, value in sums.items():
+                totals[name] = totals.get(name, 0.0) + float(value)
+        return {name: total / examples for name, total in totals.items()}
+
+
+def evenly_spaced(count: int, limit: int) -> list[int]:
+    """Returns at most `limit` positions of 0..count-1 at even distances, the same ones every time.
+
+    >>> evenly_spaced(10, 4)
+    [0, 3, 6, 9]
+    >>> evenly_spaced(3, 8)
+    [0, 1, 2]
+    """
+    return sorted({round(position) for position in np.linspace(0, count - 1, min(count, limit)).tolist()})

@@ -1,0 +1,1 @@
+"""Videos to records: decode, landmarks, face crops, audio pairing, shards; and the synthetic talking heads."""

@@ -1,0 +1,292 @@
+"""Where the clips of a data set lie: MEAD (as downloaded, as frames), RAVDESS, or a CSV of one's own videos."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from asccl_jax.errors import InputError
+from data_prep.clips import Clip, Problem, emotion_name, reject_duplicates, sentence_key
+
+__all__ = ["LAYOUTS", "apply_transcripts", "find_clips"]
+
+LAYOUTS = ("mead", "ravdess", "list")
+
+VIDEO_SUFFIXES = (
+    *(".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"),
+)
+AUDIO_SUFFIXES = (".m4a", ".wav", ".flac", ".mp3", ".aac", ".ogg")
+
+MEAD_COMMON_SENTENCES = ("001", "002", "003")
+"""Clips of the three sentences that MEAD has in every emotion; the other numbers differ from emotion to emotion."""
+
+_RAVDESS_EMOTIONS = {
+    "01": "neutral",
+    "02": "calm",
+    "03": "happy",
+    "04": "sad",
+    "05": "angry",
+    "06": "fear",
+    "07": "disgusted",
+    "08": "surprised",
+}
+
+Found = Iterator[Clip | Problem]
+
+
+def find_clips(source: Path, layout: str, *, levels: Sequence[int] = (3,)) -> tuple[list[Clip], list[Problem]]:
+    """Returns the clips of a data set in the order of their ids, and what in it cannot be used.
+
+    Args:
+      source: Folder of the data set, or the CSV file of layout "list".
+      layout: "mead", "ravdess" or "list".
+      levels: MEAD's emotion intensities to take, 1 to 3; neutral clips only have level 1 and are always taken.
+
+    Raises:
+      InputError: The source is missing, is not of that layout, or holds no clip at all.
+    """
+    if layout not in LAYOUTS:
+        raise InputError(f"layout {layout!r}: expected one of {', '.join(LAYOUTS)}")
+    if not source.exists():
+        raise InputError(
+            f"{source} does not exist: give the folder (or, for --layout list, the CSV file) of the videos"
+        )
+    if source.is_dir() == (layout == "list"):
+        raise InputError(f"{source}: layout {layout!r} expects a {'CSV file' if layout == 'list' else 'folder'}")
+    finders = {"mead": lambda: _find_mead(source, levels), "ravdess": lambda: _find_ravdess(source)}
+    found = list(finders.get(layout, lambda: _find_listed(source))())
+    clips, duplicates = reject_duplicates(entry for entry in found if isinstance(entry, Clip))
+    problems = [entry for entry in found if isinstance(entry, Problem)] + duplicates
+    if not clips:
+        details = "".join(f"; {problem.subject}: {problem.reason}" for problem in problems[:3])
+        raise InputError(f"{source}: no clip of layout {layout!r} found{details}")
+    return clips, problems
+
+
+def apply_transcripts(clips: Sequence[Clip], path: Path) -> list[Clip]:
+    """Returns the clips with the sentences that a transcript file gives them; others keep theirs.
+
+    Args:
+      clips: Clips of any layout.
+      path: CSV with the columns speaker, emotion, clip and sentence. `clip` is the clip's own number or name; an
+        empty speaker or emotion stands for all; the most specific row wins. `sentence` is an id or the words.
+
+    Raises:
+      InputError: The file is missing or lacks a column, or no row matches any clip.
+    """
+    sentences: dict[tuple[str, str, str], str] = {}
+    for row in _read_csv(path, ("speaker", "emotion", "clip", "sentence")):
+        try:
+            emotion = emotion_name(row["emotion"]) if row["emotion"] else ""
+        except ValueError:
+            continue  # an emotion that no clip can have
+        sentences[row["speaker"], emotion, row["clip"]] = sentence_key(row["sentence"])
+    result, matches = [], 0
+    for clip in clips:
+        keys = [(s, e, clip.name) for s in (clip.speaker, "") for e in (clip.emotion, "")]
+        sentence = next((sentences[key] for key in keys if key in sentences), None)
+        matches += sentence is not None
+        result.append(clip if sentence is None else dataclasses.replace(clip, sentence=sentence))
+    if not matches:
+        raise InputError(f"{path}: no row matches a clip; a clip's name is for instance {clips[0].name!r}")
+    return result
+
+
+def _find_mead(root: Path, levels: Sequence[int]) -> Found:
+    folders = [root] if _mead_kind(root) else _folders(root)
+    speakers = [folder for folder in folders if _mead_kind(folder)]
+    if not speakers:
+        raise InputError(f"{root}: no SPEAKER/video/front, SPEAKER/img or SPEAKER/align_img folder: is this MEAD?")
+    for folder in folders:
+        kind = _mead_kind(folder)
+        if kind is None:
+            yield Problem(folder.name, "no video/front, img or align_img folder")
+        elif kind == "video/front":
+            yield from _mead_videos(folder, levels)
+        else:
+            yield from _mead_frames(folder, kind)
+
+
+def _mead_kind(folder: Path) -> str | None:
+    return next((kind for kind in ("video/front", "img", "align_img") if (folder / kind).is_dir()), None)
+
+
+def _mead_videos(speaker: Path, levels: Sequence[int]) -> Found:
+    """MEAD as downloaded: video/front/EMOTION/level_K/NNN.mp4, audio/EMOTION/level_K/NNN.m4a."""
+    for emotion_folder in _folders(speaker / "video" / "front"):
+        for level_folder in _folders(emotion_folder):
+            level = re.fullmatch(r"level_(\d)", level_folder.name)
+            if level is None:
+                yield Problem(str(level_folder), "expected a folder level_1, level_2 or level_3")
+                continue
+            if emotion_folder.name != "neutral" and int(level[1]) not in levels:
+                continue
+            take = level_folder.name if len(levels) > 1 and emotion_folder.name != "neutral" else ""
+            for path in _files(level_folder):
+                audio = speaker / "audio" / emotion_folder.name / level_folder.name / path.stem
+                yield _mead_clip(speaker.name, emotion_folder.name, path, _sound(audio), take=take)
+
+
+def _mead_frames(speaker: Path, kind: str) -> Found:
+    """MEAD as the ASCCL README lays it out: img/EMOTION/NNN/%06d.png, audio/EMOTION/NNN.m4a."""
+    for emotion_folder in _folders(speaker / kind):
+        for path in _folders(emotion_folder):
+            audio = speaker / "audio" / emotion_folder.name
+            candidates = [audio / path.name, *(folder / path.name for folder in reversed(_folders(audio)))]
+            yield _mead_clip(
+                speaker.name, emotion_folder.name, path, next(filter(None, map(_sound, candidates)), None), take=""
+            )
+
+
+def _mead_clip(speaker: str, emotion: str, path: Path, audio: Path | None, *, take: str) -> Clip | Problem:
+    if path.is_file() and path.suffix.lower() not in VIDEO_SUFFIXES:
+        return Problem(str(path), f"wrong extension {path.suffix!r}: not a video")
+    try:
+        emotion = emotion_name(emotion)
+    except ValueError as error:
+        return Problem(str(path), str(error))
+    name = path.stem if path.is_file() else path.name
+    return Clip(
+        clip_id="/".join(filter(None, (speaker, emotion, name, take))),
+        speaker=speaker,
+        emotion=emotion,
+        sentence=name if name in MEAD_COMMON_SENTENCES else f"{emotion}-{name}",
+        name=name,
+        video=path,
+        audio=audio,
+    )
+
+
+def _find_ravdess(root: Path) -> Found:
+    """RAVDESS: seven two-digit fields a file name, sound in the video or in the audio-only twin."""
+    paths = [path for path in sorted(root.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    sounds = {path.stem: path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES}
+    stems = {path.stem for path in paths if path.suffix.lower() in VIDEO_SUFFIXES}
+    for path in paths:
+        if path.suffix.lower() in AUDIO_SUFFIXES:
+            continue
+        fields = re.fullmatch(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)", path.stem)
+        if path.suffix.lower() not in VIDEO_SUFFIXES:
+            if fields is not None:
+                yield Problem(str(path), f"wrong extension {path.suffix!r}: not a video")
+        elif fields is not None:
+            if fields[1] == "02" and "01" + path.stem[2:] in stems:
+                continue  # the same take without its sound
+            sound = None if fields[1] == "01" else sounds.get("03" + path.stem[2:])
+            yield _ravdess_clip(path, fields.groups(), sound)
+        else:
+            yield _renamed_ravdess_clip(path, sounds.get(path.stem))
+
+
+def _ravdess_clip(path: Path, fields: Sequence[str], audio: Path | None) -> Clip | Problem:
+    _, channel, emotion_code, intensity, statement, repetition, actor = fields
+    try:
+        emotion = emotion_name(_RAVDESS_EMOTIONS.get(emotion_code, emotion_code))
+    except ValueError as error:
+        return Problem(str(path), str(error))
+    sentence = statement if channel == "01" else f"song-{statement}"
+    name = f"{sentence}-{intensity}-{repetition}"
+    speaker = f"Actor_{actor}"
+    return Clip(
+        clip_id=f"{speaker}/{emotion}/{sentence}/{intensity}-{repetition}",
+        speaker=speaker,
+        emotion=emotion,
+        sentence=sentence,
+        name=name,
+        video=path,
+        audio=audio,
+    )
+
+
+def _renamed_ravdess_clip(path: Path, audio: Path | None) -> Clip | Problem:
+    """The authors' renaming, Actor_01/videos/happy_02_02.mp4: emotion, statement, repetition."""
+    fields = re.fullmatch(r"([a-z]+)_(\d\d)_(\d\d)", path.stem)
+    actor = next((part for part in reversed(path.parts) if re.fullmatch(r"Actor_\d\d", part)), None)
+    if fields is None or actor is None:
+        return Problem(str(path), "not a RAVDESS name: expected seven two-digit fields, as 01-01-03-02-01-01-05.mp4")
+    try:
+        emotion = emotion_name(fields[1])
+    except ValueError as error:
+        return Problem(str(path), str(error))
+    return Clip(
+        clip_id=f"{actor}/{emotion}/{fields[2]}/{fields[3]}",
+        speaker=actor,
+        emotion=emotion,
+        sentence=fields[2],
+        name=f"{fields[2]}_{fields[3]}",
+        video=path,
+        audio=audio,
+    )
+
+
+def _find_listed(table: Path) -> Found:
+    """A CSV with the columns path, speaker, emotion, sentence and, if wanted, split, take, audio, landmarks."""
+    for number, row in enumerate(_read_csv(table, ("path", "speaker", "emotion", "sentence")), start=2):
+        split, take = row.get("split") or None, row.get("take") or ""
+        if split not in (None, "train", "validation"):
+            raise InputError(f"{table}, line {number}: split {split!r}: expected train, validation or nothing")
+        subject = row["path"] or f"{table.name}, line {number}"
+        empty = [column for column in ("path", "speaker", "emotion", "sentence") if not row[column]]
+        if empty:
+            yield Problem(subject, f"line {number}: no {', '.join(empty)}")
+            continue
+        if any("/" in part for part in (row["speaker"], take)):
+            yield Problem(subject, f"line {number}: a speaker or take must not contain '/'")
+            continue
+        try:
+            emotion = emotion_name(row["emotion"])
+        except ValueError as error:
+            yield Problem(subject, str(error))
+            continue
+        sentence = sentence_key(row["sentence"])
+        video, audio, landmarks = (
+            table.parent / row[column] if row.get(column) else None for column in ("path", "audio", "landmarks")
+        )
+        assert video is not None
+        if not video.exists():
+            yield Problem(subject, "no such file")
+            continue
+        yield Clip(
+            clip_id="/".join(filter(None, (row["speaker"], emotion, sentence, take))),
+            speaker=row["speaker"],
+            emotion=emotion,
+            sentence=sentence,
+            name="-".join(filter(None, (sentence, take))),
+            video=video,
+            audio=audio,
+            landmarks=landmarks,
+            split=split,
+        )
+
+
+def _read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            missing = [column for column in required if column not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(
+                    f"{path}: no column {', '.join(missing)} in its first line; expected {','.join(required)}"
+                )
+            return [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {path} as a CSV file: {error}") from error
+
+
+def _folders(parent: Path) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _files(parent: Path) -> list[Path]:
+    return sorted(path for path in parent.iterdir() if path.is_file() and not path.name.startswith("."))
+
+
+def _sound(stem: Path) -> Path | None:
+    candidates = (stem.with_name(stem.name + suffix) for suffix in AUDIO_SUFFIXES)
+    return next((path for path in candidates if path.is_file()), None)

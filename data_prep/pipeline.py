@@ -1,0 +1,226 @@
+"""A preparation from end to end: find clips, prepare each, align pairs, write shards, the manifest last."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+from asccl_jax.data.dataset_writer import ClipSource, ShardEntry, begin_dataset, finish_dataset
+from asccl_jax.data.schema import ClipPairRecord
+from asccl_jax.errors import InputError
+from data_prep.clip_records import ClipStatus, WorkFolder, clip_key
+from data_prep.clips import Clip, Problem
+from data_prep.landmarks import Precomputed, make_backend
+from data_prep.layouts import apply_transcripts, find_clips
+from data_prep.pair_alignment import PairTask, align_pair
+from data_prep.pair_search import find_pairs
+from data_prep.pairing import ClipPair, export_pairs, import_pairs, pair_record
+from data_prep.report import Outcome, write_report
+from data_prep.settings import Preparation
+from data_prep.shard_assembly import ShardTask, assemble_shard, plan_shards
+from data_prep.splits import assign_splits
+
+__all__ = ["prepare"]
+
+_FEW_PAIRS = 20
+"""Pairs that this process aligns sooner than Beam has started."""
+
+_FEW_BYTES = 1_000_000_000
+"""Records that this process copies sooner than Beam has started."""
+
+
+def prepare(settings: Preparation, *, progress: bool = True) -> Outcome:
+    """Makes a data set and returns what became of its clips.
+
+    A run that was interrupted goes on where it stopped. Equal inputs and settings give equal shards, whatever the
+    number of workers and interruptions. The report is written even where nothing usable is left.
+
+    Args:
+      settings: What to make of what.
+      progress: Whether to show progress bars (on a terminal only).
+
+    Raises:
+      InputError: A setting or the input as a whole is wrong, no clip can be used, or no two clips can be paired.
+    """
+    clips, problems = _find_clips(settings)
+    work = WorkFolder(begin_dataset(settings.output) / "work")
+    for folder in ("clips", "pairs", "shards"):
+        (work.path / folder).mkdir(parents=True, exist_ok=True)
+    statuses = _prepare_clips(clips, settings, work, progress=progress)
+    problems += _clip_problems(clips, statuses)
+    outcome = Outcome(settings=settings, clips=clips, statuses=statuses, problems=problems)
+    usable = [clip for clip in clips if statuses[clip.clip_id].problem is None]
+    if not usable:
+        _fail(outcome, work, f"none of the {len(clips)} clips can be used")
+    splits = assign_splits(usable, layout=settings.layout, validation_speakers=settings.validation_speakers)
+    found = find_pairs(
+        usable,
+        statuses,
+        splits,
+        settings=settings,
+        work=work,
+        align=lambda tasks: _align(tasks, settings, work, progress=progress),
+    )
+    outcome = dataclasses.replace(outcome, splits=splits, problems=problems + found.problems)
+    if not found.pairs:
+        _fail(outcome, work, f"{len(usable)} clips are usable but no two of them can be paired")
+    tasks = plan_shards(
+        found.clips, statuses, splits, output=settings.output, work=work, shard_bytes=settings.shard_bytes
+    )
+    entries = _write_shards(tasks, statuses, settings, work, progress=progress)
+    records, outcome = _pair_records(outcome, found.pairs, entries)
+    if not records:
+        _fail(outcome, work, "no frame of any pair was kept")
+    _finish(outcome, records, entries)
+    write_report(outcome, work)
+    if settings.pairs_to is not None:
+        export_pairs(settings.pairs_to, outcome.pairs)
+    if not settings.keep_work:
+        shutil.rmtree(work.path)
+    return outcome
+
+
+def _find_clips(settings: Preparation) -> tuple[list[Clip], list[Problem]]:
+    """Finds the clips, and lets every wrong setting fail now rather than after hours."""
+    clips, problems = find_clips(settings.source, settings.layout, levels=settings.levels)
+    if settings.transcripts is not None:
+        clips = apply_transcripts(clips, settings.transcripts)
+    assign_splits(clips, layout=settings.layout, validation_speakers=settings.validation_speakers)
+    if settings.pairs_from is not None:
+        import_pairs(settings.pairs_from, clips)
+    backend = make_backend(settings.clips.landmarks)
+    if isinstance(backend, Precomputed):
+        clips = [dataclasses.replace(clip, landmarks=backend.find(clip)) for clip in clips]
+    backend.close()
+    return clips, problems
+
+
+def _prepare_clips(
+    clips: Sequence[Clip], settings: Preparation, work: WorkFolder, *, progress: bool
+) -> dict[str, ClipStatus]:
+    todo = [clip for clip in clips if work.status(clip, clip_key(clip, settings.clips)) is None]
+    for clip in todo:
+        work.status_path(clip).unlink(missing_ok=True)
+    _run("clips", todo, settings, work, progress=progress)
+    found = {clip.clip_id: work.status(clip) for clip in clips}
+    return {name: status or ClipStatus(name, "", problem="never finished") for name, status in found.items()}
+
+
+def _clip_problems(clips: Sequence[Clip], statuses: Mapping[str, ClipStatus]) -> list[Problem]:
+    problems = []
+    for clip in clips:
+        status = statuses[clip.clip_id]
+        if status.problem is not None:
+            problems.append(Problem(clip.clip_id, status.problem))
+        problems += [Problem(clip.clip_id, remark, "kept") for remark in status.remarks]
+        for reason, count in status.dropped.items():
+            text = f"{reason}, in {count} of {count + status.kept} frames"
+            problems.append(Problem(clip.clip_id, text, "kept"))
+    return problems
+
+
+def _align(tasks: Sequence[PairTask], settings: Preparation, work: WorkFolder, *, progress: bool) -> None:
+    if settings.runner.runner == "local" and len(tasks) <= _FEW_PAIRS:
+        for task in tasks:
+            align_pair(task)
+    else:
+        _run("pairs", tasks, settings, work, progress=progress)
+
+
+def _write_shards(
+    tasks: Sequence[ShardTask],
+    statuses: Mapping[str, ClipStatus],
+    settings: Preparation,
+    work: WorkFolder,
+    *,
+    progress: bool,
+) -> list[ShardEntry]:
+    todo = [task for task in tasks if task.result() is None]
+    for task in todo:
+        task.result_path.unlink(missing_ok=True)
+    size = sum(statuses[clip.clip_id].record_bytes for task in todo for clip in task.clips)
+    if settings.runner.runner == "local" and size <= _FEW_BYTES:
+        for task in todo:
+            assemble_shard(task)
+    else:
+        _run("shards", todo, settings, work, progress=progress)
+    entries = [task.result() for task in tasks]
+    if any(entry is None for entry in entries):
+        raise RuntimeError(f"shards were not written; see {work.path / 'beam.log'}")
+    return [entry for entry in entries if entry is not None]
+
+
+def _pair_records(
+    outcome: Outcome, pairs: Sequence[ClipPair], entries: Sequence[ShardEntry]
+) -> tuple[dict[str, list[ClipPairRecord]], Outcome]:
+    """Returns the records of the pairs by split, and the outcome with the pairs that have one."""
+    positions = {name: clip.positions() for entry in entries for name, clip in entry.clips.items()}
+    records: dict[str, list[ClipPairRecord]] = collections.defaultdict(list)
+    kept, problems = [], []
+    for pair in pairs:
+        record = pair_record(pair, positions)
+        if record is None:
+            problems.append(Problem(pair.name, "none of its frames was kept"))
+        else:
+            records[outcome.splits[pair.query.clip_id]].append(record)
+            kept.append(pair)
+    for split in ("train", "validation"):
+        if split not in records:
+            problems.append(Problem(f"split {split}", "has no pair", "kept"))
+    return dict(records), dataclasses.replace(outcome, pairs=kept, problems=outcome.problems + problems)
+
+
+def _finish(outcome: Outcome, pairs: Mapping[str, Sequence[ClipPairRecord]], entries: Sequence[ShardEntry]) -> None:
+    settings = outcome.settings
+    root = settings.source if settings.source.is_dir() else settings.source.parent
+    sources = {
+        clip.clip_id: ClipSource(outcome.statuses[clip.clip_id].fps, _relative(clip.video, root))
+        for clip in outcome.usable
+    }
+    finish_dataset(
+        settings.output,
+        name=settings.title,
+        shards=entries,
+        sources=sources,
+        pairs=pairs,
+        settings=settings.described(),
+    )
+
+
+def _relative(video: Path, root: Path) -> str:
+    return video.relative_to(root).as_posix() if video.is_relative_to(root) else video.name
+
+
+def _fail(outcome: Outcome, work: WorkFolder, what: str) -> NoReturn:
+    """Writes the report and raises what is wrong with the input as a whole."""
+    page = write_report(outcome, work)
+    reasons = collections.Counter(problem.reason for problem in outcome.problems if problem.outcome == "dropped")
+    common = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(3)) or "no reason was found"
+    raise InputError(f"{outcome.settings.source}: {what}: {common}. All reasons are in {page}")
+
+
+def _run(name: str, tasks: Sequence[Any], settings: Preparation, work: WorkFolder, *, progress: bool) -> None:
+    """Runs one stage, "clips", "pairs" or "shards", on Beam."""
+    if not tasks:
+        return
+    stages = _load_stages()
+    steps = {"pairs": stages.AlignPairs(), "shards": stages.WriteShards()}
+    step = steps.get(name, stages.PrepareClips(settings.clips, work))
+    stages.run_stage(name, tasks, step, settings=settings.runner, results=work.path / name, progress=progress)
+
+
+def _load_stages() -> ModuleType:
+    """Imports Beam, which warns on the root logger that Google Cloud's packages are absent."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        from data_prep import stages
+    finally:
+        logging.disable(disabled)
+    return stages

@@ -1,0 +1,144 @@
+"""Command line of the synthetic talking heads: `python -m data_prep.synthetic --output DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from asccl_jax.errors import exit_on_input_error
+from data_prep.synthetic.clips import CLIPS_CSV, ClipSetSettings, plan_clips, write_clip_set
+
+__all__ = ["PRESETS", "main"]
+
+PRESETS = {
+    "demo": ClipSetSettings(),
+    "smoke": ClipSetSettings(
+        size=96,
+        identities=2,
+        validation_identities=2,
+        sentences=1,
+        validation_sentences=1,
+        emotions_per_sentence=1,
+        syllables=(1, 1),
+    ),
+}
+"""Named data sets: `demo` takes about a minute on two cores, `smoke` a few seconds."""
+
+_EXAMPLES = """examples:
+  the demo's data set, then its records, then its controlled comparisons:
+    python -m data_prep.synthetic --output heads
+    python -m data_prep heads/clips.csv --layout list --landmarks precomputed --image-size 112 --output records
+    python -m data_prep.synthetic comparisons --records records
+  a picture of the people:
+    python -m data_prep.synthetic contact-sheet --output people.png
+
+An interrupted run goes on where it stopped when the same command is given again."""
+
+
+@exit_on_input_error
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one of the commands and returns the exit status.
+
+    Args:
+      arguments: Words of the command line; None takes those of the process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {"contact-sheet": _contact_sheet, "comparisons": _comparisons}
+    try:
+        if words and words[0] in commands:
+            return commands[words[0]](words[1:])
+        return _clips(words)
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; give the same command again to go on\n")
+        return 130
+
+
+def _clips(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_prep.synthetic [contact-sheet | comparisons]",
+        description="Writes videos of synthetic people who say the same sentences in several emotions.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--output", type=Path, required=True, help="directory of videos, landmarks, truth and list")
+    parser.add_argument("--preset", choices=PRESETS, default="demo", help="what the options below default to (demo)")
+    parser.add_argument("--seed", type=int, help="of people, sentences and performances (0)")
+    parser.add_argument("--size", type=int, help="side of the video in pixels (128)")
+    parser.add_argument("--identities", type=int, help="people to train on (10)")
+    parser.add_argument("--validation-identities", type=int, help="people held out (3)")
+    parser.add_argument("--sentences", type=int, help="sentences of each person to train on (4)")
+    parser.add_argument("--validation-sentences", type=int, help="sentences of each person held out (2)")
+    parser.add_argument("--emotions-per-sentence", type=int, help="emotional deliveries beside the neutral one (2)")
+    parser.add_argument("--fps", type=int, help="frames a second (30)")
+    _add_common(parser)
+    options = parser.parse_args(words)
+    given = {field.name: getattr(options, field.name, None) for field in dataclasses.fields(ClipSetSettings)}
+    settings = dataclasses.replace(
+        PRESETS[options.preset], **{name: value for name, value in given.items() if value is not None}
+    )
+    plans, drawn = plan_clips(settings), 0
+    written = write_clip_set(settings, options.output, workers=options.workers)
+    with tqdm(total=len(plans), unit="clip", desc="talking heads", disable=options.quiet) as bar:
+        for frames in written:
+            drawn += frames
+            bar.update()
+            bar.set_postfix(frames=drawn)
+    sys.stdout.write(f"{options.output / CLIPS_CSV}: {len(plans)} clips, {drawn:,} frames drawn now\n")
+    return 0
+
+
+def _contact_sheet(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_prep.synthetic contact-sheet",
+        description="Draws people by emotions and emotions by mouth shapes.",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
+    parser.add_argument("--people", type=int, default=6, help="rows of people (6)")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first person (0)")
+    parser.add_argument("--size", type=int, default=176, help="side of one picture in pixels (176)")
+    options = parser.parse_args(words)
+    from data_prep.synthetic.contact_sheet import write_contact_sheet
+
+    write_contact_sheet(options.output, range(options.first, options.first + options.people), size=options.size)
+    sys.stdout.write(f"{options.output}\n")
+    return 0
+
+
+def _comparisons(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_prep.synthetic comparisons",
+        description="Adds controlled comparisons of the held-out people to records made from synthetic clips.",
+    )
+    parser.add_argument("--records", type=Path, required=True, help="data set that `python -m data_prep` made")
+    parser.add_argument("--groups", type=int, default=300, help="query frames, each with 8 keys (300)")
+    parser.add_argument("--size", type=int, default=128, help="side of the training videos in pixels (128)")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
+    _add_common(parser)
+    options = parser.parse_args(words)
+    from data_prep.synthetic.comparisons import ComparisonSettings, write_records
+
+    settings = ComparisonSettings(groups=options.groups, size=options.size, seed=options.seed)
+    with tqdm(total=settings.groups, unit="group", desc="comparisons", disable=options.quiet) as bar:
+        manifest = write_records(options.records, settings, workers=options.workers, advance=bar.update)
+    count = manifest.split("comparisons").records("comparisons")
+    sys.stdout.write(f"{options.records}: {count:,} comparisons in {settings.groups} groups\n")
+    return 0
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=int, default=_cores(), help="processes (all cores)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""Paint: the colour and gloss of the skin sheet as functions of where a point lies on the mean head."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from jaxtyping import Float
+
+from data_prep.synthetic.face_outlines import (
+    BROW_INNER_X,
+    BROW_OUTER_X,
+    brow_height,
+    lower_lip_outline,
+    upper_lip_outline,
+)
+from data_prep.synthetic.fields import Field, bell, mirrored_bell, ramp, smooth_noise
+from data_prep.synthetic.hair import hairline_distance
+from data_prep.synthetic.people import Look, Person
+from data_prep.synthetic.skin_surface import (
+    EYE_HALF_WIDTH,
+    EYE_X,
+    EYE_Y,
+    JAW_LOOP,
+    MOUTH_HALF_WIDTH,
+    MOUTH_Y,
+    build_skin,
+)
+
+__all__ = ["BEARDS", "TEXEL_M", "paint_hair", "paint_skin"]
+
+BEARDS = ("none", "stubble", "moustache", "goatee", "full")
+
+_SIZE = 512
+TEXEL_M = 0.00036
+"""Width of a texel in the middle of the face."""
+
+Paint = Float[np.ndarray, "s s 4"]
+
+
+@functools.cache
+def _rest_positions(size: int) -> tuple[Float[np.ndarray, "s s"], ...]:
+    """x, y, z on the mean head, loop number and signed rows below the lids' seam, at each texel."""
+    skin = build_skin()
+    rows, columns = skin.grid_shape
+    row = np.clip((np.arange(size) + 0.5) / size * (rows - 1), 0, rows - 1.001)
+    column = np.clip((np.arange(size) + 0.5) / size * (columns - 1), 0, columns - 1.001)
+
+    def stretch(values: Float[np.ndarray, "r c"]) -> Float[np.ndarray, "s s"]:
+        r, c = row.astype(int), column.astype(int)
+        fr, fc = (row - r)[:, None], (column - c)[None]
+        top = values[r][:, c] * (1 - fc) + values[r][:, c + 1] * fc
+        return (top * (1 - fr) + values[r + 1][:, c] * (1 - fc) * fr + values[r + 1][:, c + 1] * fc * fr).astype(
+            np.float32
+        )
+
+    x, y, z = (stretch(skin.grid[:, :, axis]) for axis in range(3))
+    loop = stretch(np.repeat(skin.loop[:, None], columns, 1))
+    eye_row = int(skin.lid_edges[0][0][1]) // columns
+    seam = np.repeat((row - eye_row)[:, None], size, 1).astype(np.float32)
+    return x, y, z, loop, seam
+
+
+def paint_skin(person: Person, *, size: int = _SIZE) -> Paint:
+    """Returns colour (linear) and gloss of a person's skin, lips, brows, lashes, beard, scalp and clothes."""
+    x, y, z, loop, seam = _rest_positions(size)
+    rng = np.random.default_rng([0x7E87, person.seed])
+    look = person.look
+    front = ramp(z, 0.010, 0.040)
+    paint = np.empty((size, size, 4), np.float32)
+    paint[..., :3] = look.skin
+    paint[..., 3] = 0.34
+    _tint_skin(paint, look, x, y, front, rng)
+    _paint_beard(paint, look, x, y, z, loop, rng)
+    _paint_lips(paint, look, x, y, front, rng)
+    _paint_brows(paint, look, x, y, front, rng)
+    _paint_lashes(paint, look, x, y, front, seam)
+    _paint_scalp(paint, person, x, y, z, rng)
+    _paint_clothes(paint, look, x, y, z, loop, rng)
+    return paint
+
+
+def _blend(paint: Paint, mask: Field, colour: Field | tuple[float, ...], gloss: float | None = None) -> None:
+    paint[..., :3] += mask[..., None] * (np.asarray(colour, np.float32) - paint[..., :3])
+    if gloss is not None:
+        paint[..., 3] += mask * (gloss - paint[..., 3])
+
+
+def _scale(paint: Paint, mask: Field, factors: tuple[float, float, float]) -> None:
+    paint[..., :3] *= 1 + mask[..., None] * (np.asarray(factors, np.float32) - 1)
+
+
+def _noise(rng: np.random.Generator, size: int, cells: int, octaves: int = 1) -> Field:
+    return smooth_noise(rng, (size, size), (cells, cells), octaves=octaves).astype(np.float32)
+
+
+def _tint_skin(paint: Paint, look: Look, x: Field, y: Field, front: Field, rng: np.random.Generator) -> None:
+    size = len(x)
+    blotches, pores = _noise(rng, size, 10, 3), rng.standard_normal((size, size)).astype(np.float32)
+    paint[..., :3] *= np.exp(0.045 * blotches + 0.030 * pores)[..., None]
+    paint[..., 0] *= np.exp(0.020 * _noise(rng, size, 16, 2))
+    cheeks = mirrored_bell(x, 0.0400, 0.0130) * bell(y + 0.0080, 0.0130) * front
+    _scale(paint, cheeks, (1.06, 0.80, 0.82))
+    _scale(paint, bell(x, 0.009) * bell(y + 0.010, 0.010) * front, (1.04, 0.85, 0.86))
+    _scale(paint, bell(x, 0.013) * bell(y + 0.082, 0.009) * front, (1.02, 0.91, 0.92))
+    _scale(paint, mirrored_bell(x, EYE_X, 0.0150) * bell(y - EYE_Y + 0.0085, 0.0045) * front, (0.86, 0.78, 0.84))
+    _scale(paint, mirrored_bell(x, EYE_X, 0.0150) * bell(y - EYE_Y - 0.0085, 0.0045) * front, (0.88, 0.78, 0.78))
+    _scale(paint, mirrored_bell(x, 0.0066, 0.0026) * bell(y + 0.0213, 0.0017) * front, (0.16, 0.10, 0.10))  # nostrils
+    _scale(paint, mirrored_bell(x, 0.0187, 0.0014) * bell(y + 0.0160, 0.0060) * front, (0.80, 0.70, 0.70))
+    paint[..., 3] += front * 0.22 * (bell(x, 0.010) * bell(y + 0.004, 0.016) + bell(x, 0.030) * bell(y - 0.068, 0.014))
+    if look.freckles:
+        spots = ramp(_noise(rng, size, 110), 1.3, 2.0) * (bell(x, 0.045) * bell(y + 0.001, 0.016)) * front
+        _scale(paint, np.clip(spots * look.freckles, 0, 1), (0.66, 0.52, 0.44))
+    for _ in range(int(rng.integers(0, 4))):  # moles
+        place = rng.uniform((-0.05, -0.07), (0.05, 0.01))
+        _scale(
+            paint, np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * 0.0008**2)) * front, (0.35, 0.25, 0.22)
+        )
+
+
+def _paint_lips(paint: Paint, look: Look, x: Field, y: Field, front: Field, rng: np.random.Generator) -> None:
+    size = len(x)
+    soft = 0.0011 - 0.0006 * look.lip_paint
+    inside = np.where(y > MOUTH_Y, upper_lip_outline(x) - y, y - lower_lip_outline(x))
+    mask = ramp(inside, -soft, soft) * ramp(np.abs(x), MOUTH_HALF_WIDTH + 0.0008, MOUTH_HALF_WIDTH - 0.0022) * front
+    lines = np.exp(0.07 * smooth_noise(rng, (size, size), (4, 120)).astype(np.float32))
+    shade = np.where(y > MOUTH_Y, 0.86, 1.0) * lines
+    _blend(paint, mask * (0.80 + 0.18 * look.lip_paint), np.asarray(look.lip, np.float32) * shade[..., None], 0.75)
+    seam = bell(y - MOUTH_Y, 0.0008) * ramp(np.abs(x), MOUTH_HALF_WIDTH + 0.002, MOUTH_HALF_WIDTH - 0.004) * front
+    _scale(paint, seam, (0.42, 0.30, 0.30))
+    _scale(paint, bell(x, 0.016) * bell(y - MOUTH_Y + 0.0160, 0.0030) * front, (0.90, 0.84, 0.82))
+
+
+def _paint_brows(paint: Paint, look: Look, x: Field, y: Field, front: Field, rng: np.random.Generator) -> None:
+    size = len(x)
+    away = np.abs(x)
+    along = (away - BROW_INNER_X) / (BROW_OUTER_X - BROW_INNER_X)
+    thick = 0.0038 * look.brow_width * (1 - 0.70 * ramp(along, 0.45, 1.05)) * (0.75 + 0.25 * ramp(along, 0.0, 0.2))
+    off = (y - brow_height(away)) / thick
+    mask = ramp(np.abs(off), 1.25, 0.55) * ramp(along, -0.07, 0.10) * ramp(along, 1.06, 0.90) * front
+    hairs = smooth_noise(rng, (size, size), (30, 170), octaves=1).astype(np.float32)
+    mask = np.clip(mask * (0.90 + 0.12 * hairs), 0, 1)
+    _blend(paint, mask * 0.92, look.brow, 0.10)
+
+
+def _paint_lashes(paint: Paint, look: Look, x: Field, y: Field, front: Field, seam: Field) -> None:
+    """`seam` counts rows below the lids' seam: negative is upper lid, whatever the opening between."""
+    for side in (-1, 1):
+        along = np.clip(1 - np.square((x - side * EYE_X) / (EYE_HALF_WIDTH * 1.06)), 0, 1)
+        outward = side * (x - side * EYE_X) / EYE_HALF_WIDTH
+        inside = ramp(along, 0.0, 0.25) * front * (np.abs(y - EYE_Y) < 0.02)
+        weight = np.clip(look.lash * (0.75 + 0.35 * outward), 0, 1)
+        upper = bell(np.minimum(seam + 0.9, 0), 0.8) * (seam < 0.5)
+        lower = bell(np.maximum(seam - 0.6, 0), 0.45) * (seam >= 0.5)
+        _blend(paint, inside * upper * (0.45 + 0.5 * weight), (0.012, 0.008, 0.008), 0.1)
+        _scale(paint, inside * lower * 0.8, (0.62 - 0.25 * look.lash, 0.42 - 0.15 * look.lash, 0.40 - 0.15 * look.lash))
+
+
+def _paint_beard(paint: Paint, look: Look, x: Field, y: Field, z: Field, loop: Field, rng: np.random.Generator) -> None:
+    if look.beard == "none":
+        return
+    size = len(x)
+    away = np.abs(x)
+    low_front = ramp(z, -0.020, 0.010) * ramp(loop, JAW_LOOP + 2.4, JAW_LOOP + 1.2)
+    cheek_line = -0.030 + 0.020 * ramp(away, 0.034, 0.066)
+    jaw = ramp(y, cheek_line + 0.006, cheek_line - 0.006) * ramp(away, 0.013, 0.032)
+    jaw = np.maximum(jaw, ramp(y, -0.0555, -0.0640))
+    chin = ramp(away, 0.031, 0.023) * ramp(y, -0.0560, -0.0620)
+    top = -0.0262 - 0.0060 * ramp(away, 0.008, 0.028)
+    moustache = ramp(away, 0.034, 0.022) * ramp(y, top, top - 0.0035) * ramp(y, MOUTH_Y - 0.008, MOUTH_Y - 0.002)
+    bridge = bell(away - 0.030, 0.0042) * ramp(y, -0.036, -0.042) * ramp(y, -0.072, -0.062)
+    soul = bell(x, 0.005) * bell(y + 0.0600, 0.004)
+    areas = {
+        "stubble": np.maximum.reduce([jaw, moustache, chin, bridge]) * 0.42,
+        "moustache": moustache,
+        "goatee": np.maximum.reduce([chin, moustache, bridge, soul]),
+        "full": np.maximum.reduce([jaw, moustache, chin, bridge, soul]),
+    }
+    grain = smooth_noise(rng, (size, size), (150, 190)).astype(np.float32)
+    mask = np.clip(areas[look.beard] * low_front * look.beard_strength * (0.90 + 0.13 * grain), 0, 0.94)
+    _blend(paint, mask, np.asarray(look.brow, np.float32) * (0.95 + 0.12 * grain[..., None]), 0.08)
+
+
+def _paint_scalp(paint: Paint, person: Person, x: Field, y: Field, z: Field, rng: np.random.Generator) -> None:
+    """Hair roots: the hair's own mesh ends in them, so that the hairline is not a cut."""
+    size = len(x)
+    inside = hairline_distance(person.look.hair_style, x, y, z)
+    ragged = inside + 0.0022 * smooth_noise(rng, (size, size), (10, 170)).astype(np.float32)
+    density = 0.80 if person.look.hair_style == "buzz" else 0.94
+    _blend(paint, density * ramp(ragged, -0.0030, 0.0045), 0.75 * np.asarray(person.look.hair, np.float32), 0.05)
+
+
+def _paint_clothes(
+    paint: Paint, look: Look, x: Field, y: Field, z: Field, loop: Field, rng: np.random.Generator
+) -> None:
+    size = len(x)
+    depth = 1.6 if look.collar == "v" else 0.0
+    inside = loop - (JAW_LOOP + 4.7 + depth * ramp(np.abs(x), 0.050, 0.0) * (z > 0))
+    weave = np.exp(0.05 * smooth_noise(rng, (size, size), (60, 300)).astype(np.float32))
+    colour = np.asarray(look.cloth, np.float32) * weave[..., None]
+    _blend(paint, ramp(inside, -0.03, 0.03), colour, 0.02)
+    band = ramp(inside, 0.0, 0.05) * ramp(inside, 0.60, 0.50)
+    if look.collar == "shirt":
+        _blend(paint, 0.8 * band, (0.72, 0.72, 0.74), 0.02)
+    else:
+        _scale(paint, band, (0.78, 0.78, 0.78))
+    _scale(paint, bell(inside + 0.12, 0.10) * (inside < 0), (0.72, 0.66, 0.64))
+
+
+def paint_hair(person: Person, *, size: int = 256) -> Float[np.ndarray, "s s 2"]:
+    """Returns brightness of the strands and the shift of their highlight; strands run along v."""
+    rng = np.random.default_rng([0x4A13, person.seed])
+    fine = smooth_noise(rng, (size, size), (6, 110), octaves=1)
+    locks = smooth_noise(rng, (size, size), (4, 28), octaves=2)
+    brightness = np.exp(0.20 * fine + 0.22 * locks)
+    return np.stack([brightness, 0.10 * locks + 0.05 * fine], -1).astype(np.float32)

@@ -1,0 +1,128 @@
+"""The benchmarks run at a tiny size and report every field a reader or a gate would look for."""
+
+import importlib.util
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from asccl_jax.bench import metric as metric_bench
+from asccl_jax.bench.__main__ import main
+from asccl_jax.bench.flops import forward_flops, step_flops
+from asccl_jax.bench.worker import StepOptions, start_worker
+from asccl_jax.settings import MetricSettings
+from asccl_jax.xla_flags import CPU_CONVOLUTION_FLAG
+
+TINY = (
+    "metric",
+    "--batch=1",
+    "--size=33",
+    "--stage-blocks=1,1,1,1",
+    "--stage-widths=4,4,8,8",
+    "--rounds=1",
+    "--threads=1",
+)
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is not installed")
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation(monkeypatch):
+    """The workers' XLA does not spend its time on code that runs a few times."""
+    flags = f"{CPU_CONVOLUTION_FLAG} --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    monkeypatch.setattr(metric_bench, "_TURN_S", 0.0)
+
+
+def run(tmp_path, *arguments):
+    assert main([*arguments, "--json", str(tmp_path / "report.json")]) == 0
+    return json.loads((tmp_path / "report.json").read_text())
+
+
+def test_metric_bench_reports_speed_arithmetic_and_memory_also_where_torch_is_missing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(metric_bench.importlib.util, "find_spec", lambda name: None)
+    report = run(tmp_path, *TINY, "--peak-tflops", "0.1")
+    (row,) = report["rows"]
+    assert row["framework"] == "jax"
+    assert row["cpu_flag_in_force"] is True
+    for field in ("wall_s", "cpu_s", "compile_s", "pairs_per_s", "peak_rss_bytes", "xla_temporary_bytes", "xla_flops"):
+        assert row[field] > 0
+    assert row["utilisation"] == pytest.approx(report["step_flops"] / row["cpu_s"] / 0.1e12)
+    assert {"jax", "jaxlib"} <= row["versions"].keys()
+    assert report["machine"]["threads"] == 1
+    said = capsys.readouterr().out
+    assert "compiled in" in said
+    assert "warning" not in said
+    assert "PyTorch is not installed, so JAX ran alone: pip install 'asccl-jax[bench]'" in said
+
+
+@needs_torch
+def test_metric_bench_with_torch_pairs_the_turns(tmp_path, capsys):
+    report = run(tmp_path, *TINY, "--rounds", "3")
+    jax_row, torch_row = report["rows"]
+    assert (jax_row["framework"], torch_row["framework"]) == ("jax", "torch")
+    assert len(jax_row["turns"]) == len(torch_row["turns"]) == 3
+    (ratio,) = report["ratios"]
+    expected = [t["cpu_s"] / j["cpu_s"] for t, j in zip(torch_row["turns"], jax_row["turns"], strict=True)]
+    assert ratio["cpu_s"]["all"] == pytest.approx(expected)
+    assert ratio["cpu_s"]["median"] == pytest.approx(np.median(expected))
+    assert "torch / jax processor time" in capsys.readouterr().out
+
+
+def test_metric_bench_alone_says_when_the_flag_is_not_in_force(tmp_path, capsys):
+    report = run(tmp_path, *TINY, "--no-torch", "--no-flag")
+    (row,) = report["rows"]
+    assert row["cpu_flag_in_force"] is False
+    said = capsys.readouterr().out
+    assert "warning: the CPU convolution flag is not in force" in said
+    assert "not installed" not in said
+
+
+def test_input_bench_reports_images_a_core(tmp_path, capsys):
+    report = run(tmp_path, "input", "--size", "64", "--size", "96", "--images", "32", "--rounds", "2", "--batch", "4")
+    assert [row["image_size"] for row in report["rows"]] == [64, 96]
+    for row in report["rows"]:
+        assert row["images_a_round"] == 32
+        assert row["images_per_cpu_s"] == pytest.approx(32 / np.median(row["cpu_s"]))
+        assert row["bytes_an_image"] > 500
+    assert "images / processor s" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["metric", "--batch", "0"], "--batch=0: expected at least 1"),
+        (["metric", "--depth", "12"], "depth=12"),
+        (["metric", "--json", "gone/report.json"], "the folder gone does not exist"),
+        (["input", "--rounds", "0"], "--rounds=0: expected at least 1"),
+        (["input", "--records", "gone"], "gone"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_two(arguments, said, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert said in error
+
+
+def test_a_worker_that_dies_shows_its_last_words():
+    options = StepOptions({"depth": 12}, batch_size=1, image_size=33, dtype="float32", threads=1)
+    with (
+        pytest.raises(RuntimeError, match=r"(?s)metric_step worker ended with status 1.*depth=12"),
+        start_worker("asccl_jax.bench.metric_step", options),
+    ):
+        pass
+
+
+def test_counted_arithmetic_matches_the_published_network():
+    assert forward_flops(MetricSettings(depth=50), 224) == pytest.approx(50.4e9, rel=2e-3)
+    assert step_flops(MetricSettings(depth=50), 224, 8) == pytest.approx(1.61e12, rel=5e-3)
+
+
+def test_counted_arithmetic_of_one_block_by_hand():
+    settings = MetricSettings(stage_blocks=(1, 1, 1, 1), stage_widths=(4, 4, 4, 4))
+    sizes = [33, 17, 9, 5, 3]
+    stem = 33 * 33 * 27 * 4
+    stages = sum(big**2 * 9 * 16 + small**2 * 10 * 16 for big, small in itertools.pairwise(sizes))
+    assert forward_flops(settings, 33) == 2 * (stem + stages)

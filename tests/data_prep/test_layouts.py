@@ -1,0 +1,204 @@
+"""Where clips are found in each layout; the files here are empty, only their names count."""
+
+import pytest
+
+from asccl_jax.errors import InputError
+from data_prep.clips import Clip, emotion_name, reject_duplicates, sentence_key
+from data_prep.layouts import apply_transcripts, find_clips
+from tests.data_prep.tiny_media import write_table
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def ids(clips):
+    return [clip.clip_id for clip in clips]
+
+
+def reasons(problems):
+    return {problem.subject.rsplit("/", 1)[-1]: problem.reason for problem in problems}
+
+
+def test_mead_as_downloaded(tmp_path):
+    touch(
+        tmp_path,
+        "M003/video/front/neutral/level_1/001.mp4",
+        "M003/video/front/happy/level_1/001.mp4",
+        "M003/video/front/happy/level_3/001.mp4",
+        "M003/video/front/happy/level_3/017.mp4",
+        "M003/video/front/happy/level_3/018.txt",
+        "M003/video/front/happy/level_3/._019.mp4",
+        "M003/video/front/contempt/level_3/001.mp4",
+        "M003/audio/happy/level_3/001.m4a",
+        "M003/video/left_30/happy/level_3/001.mp4",
+        "W017/video/top/happy/level_3/001.mp4",
+    )
+    clips, problems = find_clips(tmp_path, "mead")
+    assert ids(clips) == ["M003/happy/001", "M003/happy/017", "M003/neutral/001"]
+    assert [clip.sentence for clip in clips] == ["001", "happy-017", "001"]
+    assert clips[0].audio == tmp_path / "M003/audio/happy/level_3/001.m4a"
+    assert clips[1].audio is None
+    assert set(reasons(problems)) == {"018.txt", "001.mp4", "W017"}
+    assert "wrong extension '.txt'" in reasons(problems)["018.txt"]
+    assert "'contempt' is not one of" in reasons(problems)["001.mp4"]
+
+
+def test_mead_levels_become_takes_where_several_are_wanted(tmp_path):
+    touch(tmp_path, *(f"M003/video/front/{name}/001.mp4" for name in ("neutral/level_1", "sad/level_1", "sad/level_3")))
+    clips, _ = find_clips(tmp_path, "mead", levels=(1, 3))
+    assert ids(clips) == ["M003/neutral/001", "M003/sad/001/level_1", "M003/sad/001/level_3"]
+
+
+def test_mead_as_frames_of_the_released_code(tmp_path):
+    touch(
+        tmp_path,
+        "M003/img/neutral/001/000001.png",
+        "M003/img/disgusted/028/000001.png",
+        "M003/align_img/neutral/001/000000.jpg",
+        "M003/audio/neutral/001.m4a",
+        "M003/audio/disgusted/level_3/028.wav",
+        "W021/align_img/sad/002/000000.jpg",
+    )
+    clips, problems = find_clips(tmp_path, "mead")
+    assert ids(clips) == ["M003/disgusted/028", "M003/neutral/001", "W021/sad/002"]
+    assert [clip.video.relative_to(tmp_path).parts[1] for clip in clips] == ["img", "img", "align_img"]
+    assert clips[0].audio == tmp_path / "M003/audio/disgusted/level_3/028.wav"
+    assert clips[1].audio == tmp_path / "M003/audio/neutral/001.m4a"
+    assert problems == []
+
+
+def test_a_single_mead_speaker_can_be_given(tmp_path):
+    touch(tmp_path, "M003/video/front/sad/level_3/001.mp4")
+    assert ids(find_clips(tmp_path / "M003", "mead")[0]) == ["M003/sad/001"]
+
+
+def test_ravdess(tmp_path):
+    touch(
+        tmp_path,
+        "Actor_05/01-01-03-02-01-02-05.mp4",
+        "Actor_05/02-01-03-02-01-02-05.mp4",  # the same without sound
+        "Actor_05/02-01-01-01-02-01-05.mp4",
+        "Actor_05/03-01-01-01-02-01-05.wav",
+        "Actor_05/01-02-04-01-02-01-05.mp4",  # song
+        "Actor_05/01-01-02-01-01-01-05.mp4",  # calm
+        "Actor_05/notes.mp4",
+        "Actor_01/videos/happy_02_02.mp4",
+        "Actor_01/audios/happy_02_02.wav",
+    )
+    clips, problems = find_clips(tmp_path, "ravdess")
+    assert ids(clips) == [
+        "Actor_01/happy/02/02",
+        "Actor_05/happy/01/02-02",
+        "Actor_05/neutral/02/01-01",
+        "Actor_05/sad/song-02/01-01",
+    ]
+    by_id = {clip.clip_id: clip for clip in clips}
+    assert by_id["Actor_05/neutral/02/01-01"].audio == tmp_path / "Actor_05/03-01-01-01-02-01-05.wav"
+    assert by_id["Actor_05/happy/01/02-02"].audio is None
+    assert by_id["Actor_01/happy/02/02"].audio == tmp_path / "Actor_01/audios/happy_02_02.wav"
+    assert set(reasons(problems)) == {"01-01-02-01-01-01-05.mp4", "notes.mp4"}
+
+
+def test_listed_clips_and_rows_that_cannot_be_used(tmp_path):
+    touch(tmp_path, "a.mp4", "sub/b.mov", "a.npz")
+    table = write_table(
+        tmp_path / "clips.csv",
+        [
+            ("a.mp4", "Ann", "Neutral", "039", "train", ""),
+            ("sub/b.mov", "Ann", "happiness", "That is HER dog.", "validation", "2"),
+            ("a.mp4", "Ann", "neutral", "039", "", ""),
+            ("gone.mp4", "Ann", "sad", "039", "", ""),
+            ("a.mp4", "Ann", "bored", "039", "", ""),
+            ("a.mp4", "", "sad", "039", "", ""),
+            ("a.mp4", "A/B", "sad", "039", "", ""),
+        ],
+    )
+    clips, problems = find_clips(table, "list")
+    assert ids(clips) == ["Ann/happy/that-is-her-dog/2", "Ann/neutral/039"]
+    assert [clip.split for clip in clips] == ["validation", "train"]
+    assert [clip.name for clip in clips] == ["that-is-her-dog-2", "039"]
+    found = [problem.reason for problem in problems]
+    assert found[0] == "no such file"
+    assert "'bored' is not one of" in found[1]
+    assert found[2] == "line 7: no speaker"
+    assert "must not contain '/'" in found[3]
+    assert found[4].startswith("duplicate clip id, first seen at")
+
+
+@pytest.mark.parametrize(
+    ("layout", "names", "message"),
+    [
+        ("mead", ["notes.txt"], "is this MEAD"),
+        ("ravdess", ["notes.txt"], "no clip of layout 'ravdess'"),
+        ("mead", ["M003/video/front/bored/level_3/001.mp4"], "bored"),
+    ],
+)
+def test_a_folder_of_no_clips_is_refused(tmp_path, layout, names, message):
+    touch(tmp_path, *names)
+    with pytest.raises(InputError, match=message):
+        find_clips(tmp_path, layout)
+
+
+def test_wrong_inputs_are_named(tmp_path):
+    (tmp_path / "short.csv").write_text("path,speaker\na.mp4,Ann\n")
+    (tmp_path / "split.csv").write_text("path,speaker,emotion,sentence,split\na.mp4,Ann,sad,1,test\n")
+    for source, layout, message in [
+        (tmp_path / "gone", "mead", "does not exist"),
+        (tmp_path, "list", "expects a CSV file"),
+        (tmp_path / "short.csv", "mead", "expects a folder"),
+        (tmp_path / "short.csv", "list", "no column emotion, sentence"),
+        (tmp_path / "split.csv", "list", "line 2: split 'test'"),
+        (tmp_path, "imagenet", "expected one of mead, ravdess, list"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            find_clips(source, layout)
+
+
+def clip(speaker, emotion, name):
+    return Clip(
+        clip_id=f"{speaker}/{emotion}/{name}", speaker=speaker, emotion=emotion, sentence=name, name=name, video=None
+    )
+
+
+def test_transcripts_match_clips_by_what_is_said(tmp_path):
+    clips = [clip("M003", "neutral", "001"), clip("M003", "disgusted", "028"), clip("W021", "disgusted", "028")]
+    table = write_table(
+        tmp_path / "said.csv",
+        [
+            ("", "neutral", "001", "She had your dark suit."),
+            ("M003", "disgust", "028", "she had your DARK suit"),
+            ("", "", "028", "Don't ask me."),
+            ("", "contempt", "001", "No matter."),
+        ],
+        columns=("speaker", "emotion", "clip", "sentence"),
+    )
+    said = [clip.sentence for clip in apply_transcripts(clips, table)]
+    assert said == ["she-had-your-dark-suit", "she-had-your-dark-suit", "don-t-ask-me"]
+
+
+def test_transcripts_of_other_clips_are_refused(tmp_path):
+    table = write_table(
+        tmp_path / "said.csv", [("", "", "77", "x")], columns=("speaker", "emotion", "clip", "sentence")
+    )
+    with pytest.raises(InputError, match="no row matches a clip"):
+        apply_transcripts([clip("M003", "neutral", "001")], table)
+
+
+def test_duplicates_are_dropped_and_file_names_stay_apart():
+    first, second = clip("A", "sad", "1"), clip("A", "sad", "1")
+    kept, problems = reject_duplicates([first, second, clip("A_sad", "sad", "1")])
+    assert kept == [first, clip("A_sad", "sad", "1")]
+    assert len(problems) == 1
+    names = {clip("A", "sad", "b/c").file_name, clip("A", "sad", "b_c").file_name, clip("a", "sad", "b_c").file_name}
+    assert len({name.casefold() for name in names}) == 3
+    assert all("/" not in name for name in names)
+
+
+def test_emotions_and_sentences_have_many_spellings():
+    assert [emotion_name(name) for name in ("Anger", "fearful", " surprise")] == ["angry", "fear", "surprised"]
+    assert sentence_key("M-01_a") == "M-01_a"
+    assert sentence_key("Hello, World!") == sentence_key("hello world")

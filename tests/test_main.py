@@ -1,0 +1,284 @@
+"""Training from the command line: every way it ends, and that it goes on exactly wherever it was cut off."""
+
+import json
+import logging
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asccl_jax.frozen_metric import FrozenMetric, load_metric, save_metric
+from asccl_jax.main import main
+from asccl_jax.settings import MetricSettings
+from asccl_jax.train.checkpoint import Checkpoints
+from asccl_jax.train.command_line import parse
+from asccl_jax.train.recipe import plain_config
+from asccl_jax.train.writer import read_metrics
+from asccl_jax.types import TrainState
+from tests.tasks.drawn import drawn_variables
+from tests.train.tiny_records import write_tiny_records
+
+# ml_collections loads recipes the old way; its affair.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+
+ROOT = Path(__file__).parents[1]
+RECIPE = str(ROOT / "configs/asccl.py")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return write_tiny_records(tmp_path_factory.mktemp("data") / "records")
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A metric of the smoke network to start from, which spares every run the compilation of random draws."""
+    settings = MetricSettings(stage_blocks=(1, 1, 1, 1), stage_widths=(8, 16, 24, 32), image_size=64)
+    directory = tmp_path_factory.mktemp("start") / "metric"
+    save_metric(directory, FrozenMetric(variables=drawn_variables(settings), settings=settings))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def train(records, start, tmp_path_factory):
+    """Starts `python -m asccl_jax.main` on the smoke recipe; one compilation serves all runs of this file."""
+    cache = tmp_path_factory.mktemp("cache")
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
+        # Half the time to compile, the same mathematics.
+        "XLA_FLAGS": "--xla_backend_optimization_level=0",
+        "JAX_PLATFORMS": "cpu",
+    }
+
+    def launch(workdir, *words):
+        command = [sys.executable, "-m", "asccl_jax.main", f"--config={RECIPE}:smoke", f"--workdir={workdir}"]
+        settings = {"data.dir": records, "init_from": start, "compilation_cache_dir": cache, "report_groups": 0}
+        command += [f"--config.{name}={value}" for name, value in settings.items()] + [*words]
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    return launch
+
+
+def finish(process, *, timeout=300):
+    """Returns exit status, stdout and stderr of a run."""
+    output, errors = process.communicate(timeout=timeout)
+    return process.returncode, output, errors
+
+
+def losses(workdir):
+    """All that a run logged but its speed, line by line, exactly."""
+    lines = read_metrics(workdir / "metrics.jsonl")
+    return [{name: value for name, value in line.items() if not name.startswith("speed/")} for line in lines]
+
+
+def last_step(workdir):
+    return max((line["step"] for line in read_metrics(workdir / "metrics.jsonl")), default=0)
+
+
+def wait_for_step(process, workdir, step):
+    while process.poll() is None and last_step(workdir) < step:
+        time.sleep(0.01)
+    assert process.poll() is None, process.stderr.read()
+
+
+@pytest.mark.slow
+def test_smoke_trains_reports_and_a_diverging_continuation_leaves_it_intact(train, tmp_path):
+    workdir = tmp_path / "run"
+    status, output, errors = finish(train(workdir, "--config.report_groups=2"))
+    assert status == 0, errors
+    assert "trained to step 8" in output
+    for name in ("report/report.html", "best/metric.json", "last/metric.json", "initial/metric.json", "tensorboard"):
+        assert (workdir / name).exists(), name
+    assert str(workdir / "report/report.html") in output
+    assert "SLOW" not in errors
+    assert "Traceback" not in errors
+    assert json.loads((workdir / "config.json").read_text())["model"]["stage_widths"] == [8, 16, 24, 32]
+
+    lines = losses(workdir)
+    assert [line["step"] for line in lines] == [0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
+    held_out = {line["step"]: line["eval/nce"] for line in lines if "eval/nce" in line}
+    assert sorted(held_out) == [0, 4, 8]
+    assert load_metric(workdir).settings.image_size == 64
+
+    status, _, errors = finish(train(workdir, "--config.steps=40", "--config.learning_rate=1e38"))
+    assert status == 1
+    assert "is not finite" in errors or " is nan at step" in errors or " is inf at step" in errors
+    assert "Traceback" not in errors
+    assert (workdir / "checkpoints/8").is_dir()
+    assert losses(workdir)[: len(lines)] == lines
+    assert np.isfinite(load_metric(workdir / "last").variables["params"]["trunk"]["stem"]["conv"]["kernel"]).all()
+
+
+@pytest.mark.slow
+def test_losses_go_on_exactly_after_kill_9_and_sigterm_at_any_moment(train, tmp_path):
+    words = ("--config.steps=60", "--config.checkpoint_every=7", "--config.evaluate_every=25")
+    undisturbed = tmp_path / "undisturbed"
+    status, _, errors = finish(train(undisturbed, *words))
+    assert status == 0, errors
+
+    workdir, moments = tmp_path / "disturbed", random.Random()
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+        process = train(workdir, *words)
+        begun = last_step(workdir)
+        wait_for_step(process, workdir, begun + moments.randint(3, 12))
+        time.sleep(moments.uniform(0, 0.1))
+        process.send_signal(number)
+        status, _, errors = finish(process)
+        if number == signal.SIGTERM:
+            assert status == 128 + signal.SIGTERM, errors
+            assert "stopped by SIGTERM after step" in errors
+            assert "Traceback" not in errors
+        else:
+            assert status == -signal.SIGKILL
+    status, output, errors = finish(train(workdir, *words))
+    assert status == 0, errors
+    assert "trained to step 60" in output
+    assert losses(workdir) == losses(undisturbed)  # bit for bit: one program, one order of data, one stream of keys
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_numbers_of_one_and_one_goes_on_from_there(train, tmp_path):
+    status, _, errors = finish(train(tmp_path / "one", "--config.steps=6"))
+    assert status == 0, errors
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    common = ("--config.steps=4", "--multihost", f"--coordinator={address}", "--num_processes=2")
+    processes = [train(tmp_path / "two", *common, f"--process_id={index}") for index in (0, 1)]
+    ends = [finish(process) for process in processes]
+    assert [status for status, *_ in ends] == [0, 0], ends
+    status, _, errors = finish(train(tmp_path / "two", "--config.steps=6"))
+    assert status == 0, errors
+
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert [line["step"] for line in two] == [line["step"] for line in one]
+    for expected, found in zip(one, two, strict=True):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            # Sums over two halves round otherwise, and Adam's first steps turn rounding of small gradients into signs.
+            np.testing.assert_allclose(
+                found[name], value, rtol=2e-2, atol=2e-2, err_msg=f"{name} of {expected['step']}"
+            )
+    np.testing.assert_allclose(two[1]["metric/loss"], one[1]["metric/loss"], rtol=1e-5)
+    np.testing.assert_allclose(two[1]["metric/gradient_norm"], one[1]["metric/gradient_norm"], rtol=1e-4)
+
+
+@pytest.fixture
+def run_here(records, start, tmp_path, capsys):
+    """Calls `main` in this process: bad input ends before anything is compiled."""
+    logger = logging.getLogger("asccl_jax")
+    before = (list(logger.handlers), logger.level, logger.propagate)
+
+    def run(*words, recipe=f"{RECIPE}:smoke", data=records):
+        settings = {"data.dir": data, "init_from": start, "compilation_cache_dir": ""}
+        status = main(
+            [f"--config={recipe}", f"--workdir={tmp_path / 'run'}"]
+            + [f"--config.{name}={value}" for name, value in settings.items()]
+            + [*words]
+        )
+        errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        return status, errors
+
+    yield run
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--config.data.dir=nowhere",), "data directory nowhere does not exist"),
+        (("--config.stepz=3",), "unknown config key config.stepz"),
+        (("--config.model.image_size=20",), "image_size=20"),
+        (("--config.compat=papre",), "compat='papre'"),
+        (("--config.task=stcll",), "config.task='stcll': expected one of metric"),
+        (("--config.dtype=float8",), "config.dtype='float8'"),
+        (("--config.data.max_hold=-1",), "max_hold=-1"),
+        (("--config.learning_rate=0",), "config.learning_rate=0"),
+        (("--config.steps=0",), "config.steps=0: expected at least 1"),
+        (("--config.batch_size=12",), "config.batch_size=12 does not divide"),
+        (("--config.init_from=nowhere",), "metric nowhere|metric /.*nowhere"),
+        (("--config.model.stage_widths=(8,16,24,36)",), r"heads/stage4/hidden/kernel has shape \(32, 32\)"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_status_2(run_here, words, message):
+    status, errors = run_here(*words)
+    assert status == 2
+    assert len(errors) == 1
+    assert re.search(message, errors[0]), errors[0]
+
+
+def test_records_of_another_schema_version_end_with_status_2(run_here, records, tmp_path):
+    copy = shutil.copytree(records, tmp_path / "records")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, "schema_version": 99}))
+    status, errors = run_here(data=copy)
+    assert status == 2
+    assert "schema version 99" in errors[0]
+
+
+def test_records_without_pairs_end_with_status_2(run_here, tmp_path):
+    empty = write_tiny_records(tmp_path / "records", paired=False)
+    status, errors = run_here(data=empty)
+    assert status == 2
+    assert "pairs" in errors[0]
+
+
+def test_a_damaged_shard_ends_with_status_2_naming_file_and_record(run_here, records, tmp_path):
+    copy = shutil.copytree(records, tmp_path / "records")
+    (shard,) = copy.glob("asccl_frames-train.tfrecord-?????-of-?????")
+    data = bytearray(shard.read_bytes())
+    for position in range(200, len(data), 500):  # every record: whichever the first batch draws
+        data[position] ^= 1
+    shard.write_bytes(data)
+    status, errors = run_here(data=copy)
+    assert status == 2
+    assert len(errors) == 1
+    assert shard.name in errors[0]
+    assert "record" in errors[0]
+
+
+def test_a_checkpoint_of_another_network_ends_with_status_2_listing_differences(run_here, tmp_path):
+    config = plain_config(parse([f"--config={RECIPE}:smoke", "--config.model.image_size=80"]).config)
+    state = TrainState(jnp.zeros((), jnp.int32), {}, {}, (), jax.random.key(0))
+    checkpoints = Checkpoints(tmp_path / "run/checkpoints", keep=1)
+    checkpoints.save(3, state, data={}, config={**config, "seed": 1}, progress={})
+    checkpoints.close()
+    status, errors = run_here()
+    assert status == 2
+    assert "config.model.image_size was 80, now 64" in errors[0]
+    assert "config.seed was 1, now 42" in errors[0]
+
+
+def test_a_workdir_that_is_a_file_ends_with_status_2(run_here, tmp_path):
+    (tmp_path / "run").write_text("")
+    status, errors = run_here()
+    assert status == 2
+    assert "--workdir" in errors[0]
+
+
+def test_help_explains_and_ends_with_status_0(capsys):
+    assert main(["--help"]) == 0
+    assert "--config configs/asccl.py" in capsys.readouterr().out
+
+
+def test_flags_and_help_need_no_jax():
+    program = (
+        "import sys; from asccl_jax.main import main\n"
+        "assert main(['--help']) == 0 and main(['--config=nowhere.py']) == 2\n"
+        "assert 'jax' not in sys.modules and 'orbax' not in sys.modules\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,136 @@
+"""The loop: exact continuation, a safe end on NaN and on signals, the right files."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from asccl_jax.errors import InputError
+from asccl_jax.train.loop import DivergedError, LoopSettings, fit
+from asccl_jax.train.writer import read_metrics
+from tests.train.toy import experiment
+
+
+def metrics(workdir, *, timed=False):
+    lines = read_metrics(workdir / "metrics.jsonl")
+    return [{name: value for name, value in line.items() if timed or not name.startswith("speed/")} for line in lines]
+
+
+def checkpoint_steps(workdir):
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def test_two_steps_then_on_to_four_equal_four_straight(tmp_path):
+    fit(experiment(steps=4), tmp_path / "straight")
+    fit(experiment(steps=2), tmp_path / "halves")
+    result = fit(experiment(steps=4), tmp_path / "halves")
+    assert result.step == 4
+    assert metrics(tmp_path / "halves") == metrics(tmp_path / "straight")  # bit for bit: the same program and inputs
+    assert (tmp_path / "halves/last/w.json").read_text() == (tmp_path / "straight/last/w.json").read_text()
+
+
+def test_a_run_cut_off_between_checkpoints_repeats_the_lost_steps_exactly(tmp_path):
+    class Cut(Exception):
+        pass
+
+    def cut():
+        raise Cut
+
+    fit(experiment(steps=9, checkpoint_every=4), tmp_path / "straight")
+    with pytest.raises(Cut):
+        fit(experiment(steps=9, checkpoint_every=4, at_batch={8: cut}), tmp_path / "cut")
+    assert checkpoint_steps(tmp_path / "cut") == [4]
+    with (tmp_path / "cut/metrics.jsonl").open("a") as file:
+        file.write('{"step": 7, "toy/lo')  # as a kill in the middle of a write leaves it
+    fit(experiment(steps=9, checkpoint_every=4), tmp_path / "cut")
+    assert metrics(tmp_path / "cut") == metrics(tmp_path / "straight")
+
+
+def test_a_finished_run_started_again_does_nothing_and_keeps_its_files(tmp_path):
+    fit(experiment(steps=4), tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    result = fit(experiment(steps=4), tmp_path)
+    assert (result.step, result.steps_per_s) == (4, 0.0)
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_saves_and_the_next_start_goes_on(tmp_path, number):
+    handler = signal.getsignal(number)
+    fit(experiment(steps=9, checkpoint_every=100), tmp_path / "straight")
+    stopping = experiment(steps=9, checkpoint_every=100, at_batch={5: lambda: os.kill(os.getpid(), number)})
+    result = fit(stopping, tmp_path / "stopped")
+    assert (result.stopped_by, result.step) == (number, 5)
+    assert checkpoint_steps(tmp_path / "stopped") == [5]
+    assert signal.getsignal(number) == handler
+    result = fit(experiment(steps=9, checkpoint_every=100), tmp_path / "stopped")
+    assert result.stopped_by is None
+    assert metrics(tmp_path / "stopped") == metrics(tmp_path / "straight")
+
+
+def test_a_non_finite_loss_stops_naming_scalar_and_step_and_leaves_the_last_checkpoint(tmp_path):
+    fit(experiment(steps=4), tmp_path)
+    good = (tmp_path / "last/w.json").read_text()
+    with pytest.raises(DivergedError, match=r"toy/(loss|weight_norm) is (inf|nan) at step [56]; checkpoint 4"):
+        fit(experiment(steps=20, learning_rate=1e38), tmp_path)
+    assert checkpoint_steps(tmp_path) == [2, 4]
+    assert (tmp_path / "last/w.json").read_text() == good
+    assert all(np.isfinite(list(line.values())).all() for line in metrics(tmp_path))
+    assert fit(experiment(steps=6), tmp_path).step == 6
+
+
+def test_held_out_means_ignore_the_filling_of_the_last_batch_and_best_is_the_lowest(tmp_path):
+    fit(experiment(steps=6), tmp_path)
+    scored = {line["step"]: line["eval/error"] for line in metrics(tmp_path) if "eval/error" in line}
+    assert sorted(scored) == [0, 2, 4, 6]
+    initial = json.loads((tmp_path / "initial/w.json").read_text())
+    assert initial["w"] == [0, 0, 0]
+    (first, _), (second, real) = list(experiment(steps=1).held_out())
+    expected = np.abs(np.concatenate([first["y"], second["y"][real]])).mean()
+    np.testing.assert_allclose(scored[0], expected, rtol=1e-6)  # float32 sums of eleven numbers
+    best = json.loads((tmp_path / "best/w.json").read_text())
+    assert best["step"] == min((step for step in scored if step), key=scored.get)
+
+
+def test_the_best_score_is_remembered_when_a_run_goes_on(tmp_path):
+    first = fit(experiment(steps=4), tmp_path)
+    again = fit(experiment(steps=5, learning_rate=300.0), tmp_path)  # a wild step that makes things worse
+    assert (again.best_step, again.best_score) == (first.best_step, first.best_score)
+    assert json.loads((tmp_path / "best/w.json").read_text())["step"] == first.best_step
+
+
+def test_only_every_nth_step_is_logged_and_old_checkpoints_go(tmp_path):
+    fit(experiment(steps=8, log_every=4), tmp_path)
+    assert [line["step"] for line in metrics(tmp_path) if "toy/loss" in line] == [4, 8]
+    assert checkpoint_steps(tmp_path) == [6, 8]
+    assert metrics(tmp_path, timed=True)[-2]["speed/pairs_per_s"] > 0
+
+
+def test_a_checkpoint_of_another_network_is_refused_with_every_difference(tmp_path):
+    fit(experiment(steps=2), tmp_path)
+    with pytest.raises(InputError, match=r"config.model.width was 3, now 4.*another --workdir"):
+        fit(experiment(steps=2, width=4), tmp_path)
+    # Equal configs, other shapes: what another version of the program would meet.
+    other = experiment(steps=2, width=4)
+    other.config["model"]["width"] = 3
+    with pytest.raises(InputError, match=r"opt_state/0/mu/w has shape \(3,\), expected \(4,\).*params/w has shape"):
+        fit(other, tmp_path)
+
+
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused(tmp_path):
+    wrong = experiment(steps=1)
+    object.__setattr__(wrong.settings, "batch_size", 12)
+    with pytest.raises(InputError, match=f"batch_size=12 does not divide over {jax.device_count()} devices"):
+        fit(wrong, tmp_path)
+
+
+@pytest.mark.parametrize("field", ["steps", "log_every", "keep_checkpoints"])
+def test_counts_below_one_are_refused_by_name(field):
+    counts = dict.fromkeys(
+        ("steps", "batch_size", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints"), 1
+    )
+    with pytest.raises(InputError, match=rf"config\.{field}=0: expected at least 1"):
+        LoopSettings(seed=0, **{**counts, field: 0})
