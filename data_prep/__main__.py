@@ -100,8 +100,8 @@ def _parser() -> argparse.ArgumentParser:
     pairs.add_argument(
         "--max-cost", type=float, help="drop pairs aligned at a greater mean cost (0 to 2; default: none)"
     )
-    pairs.add_argument("--band", type=float, default=0.25, help="reach of a path off the diagonal, of the clip (0.25)")
-    pairs.add_argument("--max-hold", type=int, default=2, help="steps in a row that hold one clip's frame (2)")
+    pairs.add_argument("--band", type=float, default=0.25, help="reach of a path off the diagonal, 0 to 1 (0.25)")
+    pairs.add_argument("--max-hold", type=int, default=2, help="stretch speech at most this plus 1 times (2)")
     pairs.add_argument("--validation-speakers", default="", help="speakers held out, as W021,M030")
 
     work = parser.add_argument_group("where it runs")

@@ -12,6 +12,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from asccl_jax.errors import InputError
 from data_prep.audio import SUBFRAMES, SpeechFeatures
 
 __all__ = ["Alignment", "AlignmentSettings", "UnalignableError", "align_speech", "cosine_costs", "shortest_path"]
@@ -39,6 +40,13 @@ class AlignmentSettings:
     max_hold: int = 2
     gap_penalty: float = 0.05
     pause: int = 4
+
+    def __post_init__(self) -> None:
+        """Checks what a user may have mistyped."""
+        if not 0 <= self.band <= 1:
+            raise InputError(f"--band {self.band}: expected 0 to 1")
+        if self.max_hold < 1:
+            raise InputError(f"--max-hold {self.max_hold}: expected at least 1")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -132,6 +132,10 @@ class WorkFolder:
         """Returns where the clip's status lies."""
         return self.path / "clips" / f"{clip.file_name}.json"
 
+    def mark_path(self, clip: Clip) -> Path:
+        """Returns the file that is there while the clip is under way, and stays if its process dies."""
+        return self.path / "clips" / f"{clip.file_name}.started"
+
     def status(self, clip: Clip, key: str | None = None) -> ClipStatus | None:
         """Returns the clip's status if it is there (and, where a key is given, of that key)."""
         try:
@@ -178,6 +182,7 @@ def prepare_clip(clip: Clip, settings: ClipSettings, backend: LandmarkBackend, w
     done = work.status(clip, key)
     if done is not None:
         return done
+    work.mark_path(clip).touch()
     try:
         status = _write_clip(clip, key, settings, backend, work)
     except BrokenMediaError as error:
@@ -189,6 +194,7 @@ def prepare_clip(clip: Clip, settings: ClipSettings, backend: LandmarkBackend, w
         _LOG.exception("clip %s", clip.clip_id)
         status = ClipStatus(clip.clip_id, key, problem=f"unexpected {type(error).__name__}: {error}")
     work.write_status(clip, status)
+    work.mark_path(clip).unlink(missing_ok=True)
     return status
 
 

@@ -57,7 +57,7 @@ def find_pairs(
       splits: Split of each by its id.
       settings: How to pair and align.
       work: Where the prepared clips lie.
-      align: Runs `align_pair` over tasks.
+      align: Runs `align_pair` over the tasks that have no result.
     """
     if settings.pairs_from is not None:
         pairs, unnamed = import_pairs(settings.pairs_from, clips)
@@ -88,7 +88,7 @@ def find_pairs(
         )
         for pair in candidates
     ]
-    align([task for task in tasks if task.result() is None])
+    align(tasks)
     pairs, problems = [], renaming + crossing
     for candidate, task in zip(candidates, tasks, strict=True):
         pair, problem = _judge(candidate, task.result(), settings.max_cost)

@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from asccl_jax.data.dataset_writer import ClipSource, ShardEntry, begin_dataset, finish_dataset
 from asccl_jax.data.schema import ClipPairRecord
 from asccl_jax.errors import InputError
-from data_prep.clip_records import ClipStatus, WorkFolder, clip_key
+from data_prep.clip_records import ClipStatus, WorkFolder
 from data_prep.clips import Clip, Problem
 from data_prep.landmarks import Precomputed, make_backend
 from data_prep.layouts import apply_transcripts, find_clips
-from data_prep.pair_alignment import PairTask, align_pair
 from data_prep.pair_search import find_pairs
 from data_prep.pairing import ClipPair, export_pairs, import_pairs, pair_record
 from data_prep.report import Outcome, write_report
 from data_prep.settings import Preparation
-from data_prep.shard_assembly import ShardTask, assemble_shard, plan_shards
+from data_prep.shard_assembly import plan_shards
 from data_prep.splits import assign_splits
+from data_prep.stage_runs import align_pairs, prepare_clips, write_shards
 
 __all__ = ["prepare"]
-
-_FEW_PAIRS = 20
-"""Pairs that this process aligns sooner than Beam has started."""
-
-_FEW_BYTES = 1_000_000_000
-"""Records that this process copies sooner than Beam has started."""
 
 
 def prepare(settings: Preparation, *, progress: bool = True) -> Outcome:
@@ -52,7 +44,7 @@ def prepare(settings: Preparation, *, progress: bool = True) -> Outcome:
     work = WorkFolder(begin_dataset(settings.output) / "work")
     for folder in ("clips", "pairs", "shards"):
         (work.path / folder).mkdir(parents=True, exist_ok=True)
-    statuses = _prepare_clips(clips, settings, work, progress=progress)
+    statuses = prepare_clips(clips, settings, work, progress=progress)
     problems += _clip_problems(clips, statuses)
     outcome = Outcome(settings=settings, clips=clips, statuses=statuses, problems=problems)
     usable = [clip for clip in clips if statuses[clip.clip_id].problem is None]
@@ -65,7 +57,7 @@ def prepare(settings: Preparation, *, progress: bool = True) -> Outcome:
         splits,
         settings=settings,
         work=work,
-        align=lambda tasks: _align(tasks, settings, work, progress=progress),
+        align=lambda tasks: align_pairs(tasks, settings, work, progress=progress),
     )
     outcome = dataclasses.replace(outcome, splits=splits, problems=problems + found.problems)
     if not found.pairs:
@@ -73,7 +65,8 @@ def prepare(settings: Preparation, *, progress: bool = True) -> Outcome:
     tasks = plan_shards(
         found.clips, statuses, splits, output=settings.output, work=work, shard_bytes=settings.shard_bytes
     )
-    entries = _write_shards(tasks, statuses, settings, work, progress=progress)
+    size = sum(statuses[clip.clip_id].record_bytes for clip in usable)
+    entries = write_shards(tasks, settings, work, size=size, progress=progress)
     records, outcome = _pair_records(outcome, found.pairs, entries)
     if not records:
         _fail(outcome, work, "no frame of any pair was kept")
@@ -101,17 +94,6 @@ def _find_clips(settings: Preparation) -> tuple[list[Clip], list[Problem]]:
     return clips, problems
 
 
-def _prepare_clips(
-    clips: Sequence[Clip], settings: Preparation, work: WorkFolder, *, progress: bool
-) -> dict[str, ClipStatus]:
-    todo = [clip for clip in clips if work.status(clip, clip_key(clip, settings.clips)) is None]
-    for clip in todo:
-        work.status_path(clip).unlink(missing_ok=True)
-    _run("clips", todo, settings, work, progress=progress)
-    found = {clip.clip_id: work.status(clip) for clip in clips}
-    return {name: status or ClipStatus(name, "", problem="never finished") for name, status in found.items()}
-
-
 def _clip_problems(clips: Sequence[Clip], statuses: Mapping[str, ClipStatus]) -> list[Problem]:
     problems = []
     for clip in clips:
@@ -123,37 +105,6 @@ def _clip_problems(clips: Sequence[Clip], statuses: Mapping[str, ClipStatus]) ->
             text = f"{reason}, in {count} of {count + status.kept} frames"
             problems.append(Problem(clip.clip_id, text, "kept"))
     return problems
-
-
-def _align(tasks: Sequence[PairTask], settings: Preparation, work: WorkFolder, *, progress: bool) -> None:
-    if settings.runner.runner == "local" and len(tasks) <= _FEW_PAIRS:
-        for task in tasks:
-            align_pair(task)
-    else:
-        _run("pairs", tasks, settings, work, progress=progress)
-
-
-def _write_shards(
-    tasks: Sequence[ShardTask],
-    statuses: Mapping[str, ClipStatus],
-    settings: Preparation,
-    work: WorkFolder,
-    *,
-    progress: bool,
-) -> list[ShardEntry]:
-    todo = [task for task in tasks if task.result() is None]
-    for task in todo:
-        task.result_path.unlink(missing_ok=True)
-    size = sum(statuses[clip.clip_id].record_bytes for task in todo for clip in task.clips)
-    if settings.runner.runner == "local" and size <= _FEW_BYTES:
-        for task in todo:
-            assemble_shard(task)
-    else:
-        _run("shards", todo, settings, work, progress=progress)
-    entries = [task.result() for task in tasks]
-    if any(entry is None for entry in entries):
-        raise RuntimeError(f"shards were not written; see {work.path / 'beam.log'}")
-    return [entry for entry in entries if entry is not None]
 
 
 def _pair_records(
@@ -203,24 +154,3 @@ def _fail(outcome: Outcome, work: WorkFolder, what: str) -> NoReturn:
     reasons = collections.Counter(problem.reason for problem in outcome.problems if problem.outcome == "dropped")
     common = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(3)) or "no reason was found"
     raise InputError(f"{outcome.settings.source}: {what}: {common}. All reasons are in {page}")
-
-
-def _run(name: str, tasks: Sequence[Any], settings: Preparation, work: WorkFolder, *, progress: bool) -> None:
-    """Runs one stage, "clips", "pairs" or "shards", on Beam."""
-    if not tasks:
-        return
-    stages = _load_stages()
-    steps = {"pairs": stages.AlignPairs(), "shards": stages.WriteShards()}
-    step = steps.get(name, stages.PrepareClips(settings.clips, work))
-    stages.run_stage(name, tasks, step, settings=settings.runner, results=work.path / name, progress=progress)
-
-
-def _load_stages() -> ModuleType:
-    """Imports Beam, which warns on the root logger that Google Cloud's packages are absent."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        from data_prep import stages
-    finally:
-        logging.disable(disabled)
-    return stages

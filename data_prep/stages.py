@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -30,7 +32,17 @@ from data_prep.pair_alignment import PairTask, align_pair
 from data_prep.settings import RunnerSettings
 from data_prep.shard_assembly import ShardTask, assemble_shard
 
-__all__ = ["AlignPairs", "PrepareClips", "WriteShards", "run_stage"]
+__all__ = ["AlignPairs", "PrepareClips", "WorkerDiedError", "WriteShards", "run_stage"]
+
+
+_WORKER_LOG_LEVEL = "--default_sdk_harness_log_level=WARNING"
+_LOG, _WORKER_PIDS = "beam.log", "workers.pid"
+_BEAM_THREADS = ("run_worker", "beam_control_read", "read_grpc_client_inputs")
+"""Threads in which Beam learns that a worker is gone."""
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process ended before its time."""
 
 
 class PrepareClips(beam.DoFn):
@@ -77,7 +89,14 @@ class AlignPairs(beam.DoFn):
 
 
 def run_stage(
-    name: str, tasks: Sequence[Any], step: beam.DoFn, *, settings: RunnerSettings, results: Path, progress: bool = True
+    name: str,
+    tasks: Sequence[Any],
+    step: beam.DoFn,
+    *,
+    settings: RunnerSettings,
+    results: Path,
+    progress: bool = True,
+    apart: bool = False,
 ) -> None:
     """Runs a step over tasks and returns when all are done.
 
@@ -88,35 +107,96 @@ def run_stage(
       settings: Where to run.
       results: Folder in which each finished task leaves one more `.json` file.
       progress: Whether to show a progress bar (on a terminal only).
+      apart: Keep the tasks of a local run out of this process, even if there is one worker only.
 
     Raises:
       InputError: Beam refuses its options.
+      WorkerDiedError: A worker process of a local run ended before its time.
     """
     if not tasks:
         return
+    workers = max(1, min(settings.workers, len(tasks)))
+    several = settings.runner == "local" and (workers > 1 or apart)
+    scratch = results.parent
     try:
-        pipeline = _make_pipeline(settings, len(tasks), log=results.parent / "beam.log")
+        pipeline = _several_processes(settings, workers, scratch) if several else _one_process(settings)
     except (ValueError, ImportError, AttributeError) as error:
         raise InputError(f"Beam cannot use --runner {settings.runner} ({str(error).splitlines()[0]})") from error
     _ = pipeline | "Tasks" >> beam.Create(list(tasks)) | beam.Reshuffle() | name.title() >> beam.ParDo(step)
     with _progress_bar(name, len(tasks), results, show=progress), _quiet_beam():
-        pipeline.run().wait_until_finish()
+        if several:
+            _run_watched(pipeline, scratch)
+        else:
+            pipeline.run().wait_until_finish()
 
 
-def _make_pipeline(settings: RunnerSettings, tasks: int, *, log: Path) -> beam.Pipeline:
-    words = ["--default_sdk_harness_log_level=WARNING", *shlex.split(settings.beam_options)]
-    if settings.runner != "local":
-        return beam.Pipeline(options=PipelineOptions([*words, f"--runner={settings.runner}"]))
+def _one_process(settings: RunnerSettings) -> beam.Pipeline:
+    """A pipeline in this process, or on the runner that the user names."""
+    words = [_WORKER_LOG_LEVEL, *shlex.split(settings.beam_options)]
     # Beam's own name for this, `DirectRunner`, would first try to download the Go runner Prism; `FnApiRunner` is
     # inside the Python package.
-    workers = max(1, min(settings.workers, tasks))
-    if workers == 1:
+    if settings.runner == "local":
         return beam.Pipeline(runner=FnApiRunner(), options=PipelineOptions(words))
-    # What `--direct_running_mode=multi_processing` starts, but with the workers' chatter in a file.
-    python, chatter = shlex.quote(sys.executable), shlex.quote(str(log.resolve()))
-    command = f"exec {python} -m apache_beam.runners.worker.sdk_worker_main 2>>{chatter}"
-    runner = FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
-    return beam.Pipeline(runner=runner, options=PipelineOptions([*words, f"--direct_num_workers={workers}"]))
+    return beam.Pipeline(options=PipelineOptions([*words, f"--runner={settings.runner}"]))
+
+
+def _several_processes(settings: RunnerSettings, workers: int, scratch: Path) -> beam.Pipeline:
+    """What `--direct_running_mode=multi_processing` starts, with the workers' chatter and numbers in files."""
+    (scratch / _WORKER_PIDS).unlink(missing_ok=True)
+    python, chatter, pids = (
+        shlex.quote(str(path)) for path in (sys.executable, scratch.resolve() / _LOG, scratch.resolve() / _WORKER_PIDS)
+    )
+    threads = max(1, (os.cpu_count() or 1) // workers)  # or PyTorch would take all cores in each worker
+    command = (
+        f"echo $$ >>{pids}; export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{threads}}};"
+        f" exec {python} -m apache_beam.runners.worker.sdk_worker_main 2>>{chatter}"
+    )
+    words = [_WORKER_LOG_LEVEL, *shlex.split(settings.beam_options), f"--direct_num_workers={workers}"]
+    environment = SubprocessSDKEnvironment.from_command_string(command)
+    return beam.Pipeline(runner=FnApiRunner(default_environment=environment), options=PipelineOptions(words))
+
+
+def _run_watched(pipeline: beam.Pipeline, scratch: Path) -> None:
+    """Runs a pipeline of several processes; Beam by itself would wait for a dead worker for ever."""
+    ended, died = threading.Event(), threading.Event()
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            pipeline.run().wait_until_finish()
+        except Exception as error:
+            errors.append(error)
+        finally:
+            ended.set()
+
+    def note_death(failure: threading.ExceptHookArgs) -> None:
+        if failure.thread is not None and failure.thread.name in _BEAM_THREADS:
+            died.set()
+        else:
+            before(failure)
+
+    before, threading.excepthook = threading.excepthook, note_death
+    try:
+        threading.Thread(target=run, name="beam pipeline", daemon=True).start()
+        while not ended.wait(0.1):
+            if died.is_set():
+                raise WorkerDiedError(f"a worker process died; its last words are in {scratch / _LOG}")
+    finally:
+        if not ended.is_set():
+            # Given up or interrupted: what Beam says of its broken connections now helps nobody.
+            logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+            _end_workers(scratch / _WORKER_PIDS)
+            ended.wait(2)
+        threading.excepthook = before
+    if errors:
+        raise errors[0]
+
+
+def _end_workers(pids: Path) -> None:
+    """Ends the worker processes of this run that are still there."""
+    for pid in pids.read_text().split() if pids.is_file() else ():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGTERM)
 
 
 @contextlib.contextmanager

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from asccl_jax.bench import input_pipeline, metric
+from asccl_jax import xla_flags
 from asccl_jax.errors import InputError, exit_on_input_error
 
 __all__ = ["main"]
 
 _BENCHMARKS = {
-    "metric": (metric, "the metric's training step, beside PyTorch's"),
-    "input": (input_pipeline, "images a second out of the input pipeline"),
+    "metric": ("asccl_jax.bench.metric", "the metric's training step, beside PyTorch's"),
+    "input": ("asccl_jax.bench.input_pipeline", "images a second out of the input pipeline"),
 }
 
 
@@ -26,9 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
       arguments: Words after `bench`; None takes those of the process.
     """
+    xla_flags.apply()  # Workers inherit it; some benchmarks import JAX, after which it is too late.
     parser = argparse.ArgumentParser(prog="asccl bench", description="Measure speed and memory on this machine.")
     benchmarks = parser.add_subparsers(required=True, metavar="BENCHMARK")
-    for name, (module, summary) in _BENCHMARKS.items():
+    for name, (module_name, summary) in _BENCHMARKS.items():
+        module = importlib.import_module(module_name)
         benchmark = benchmarks.add_parser(name, help=summary)
         benchmark.set_defaults(run=module.run)
         module.add_arguments(benchmark)

@@ -108,7 +108,7 @@ def _measure(
     step = StepOptions(settings.to_dict(), options.batch, options.size, dtype, threads)
     turns: dict[str, list[Turn]] = {name: [] for name in frameworks}
     with ExitStack() as stack:
-        environment = _without_flag() if options.no_flag else _with_flag()
+        environment = _without_flag() if options.no_flag else None
         workers = {
             name: stack.enter_context(start_worker(_MODULES[name], step, environment=environment))
             for name in frameworks
@@ -161,11 +161,6 @@ def _row(
         "utilisation": rate / peak,
         **closing,
     }
-
-
-def _with_flag() -> dict[str, str]:
-    xla_flags.apply()
-    return {}
 
 
 def _without_flag() -> dict[str, str]:

@@ -9,10 +9,10 @@ from asccl_jax.sampling import Box
 __all__ = ["BROW", "CONTRASTS", "MOUTH", "REGIONS", "Contrast", "contrast"]
 
 MOUTH: Box = (0.62, 0.92, 0.25, 0.75)
-"""Lower lip and chin in a crop made from the box of the 68 landmarks plus a tenth on each side.
+"""Mouth and chin in a crop made from the box of the 68 landmarks plus a tenth on each side.
 
-Lips lie in rows 0.48 to 0.77 there. Their upper half is left out on purpose: the jaw is what speech moves most, while
-smiles and snarls pull at the upper lip.
+On the synthetic heads lips lie in rows 0.57 to 0.76. On recordings they begin at 0.48 to 0.57, so that the upper lip,
+at which smiles and snarls pull, lies above; the jaw is what speech moves most.
 """
 
 BROW: Box = (0.04, 0.20, 0.15, 0.85)

@@ -69,6 +69,8 @@ def title(axes: Axes, text: str) -> None:
 def show_image(axes: Axes, image: UInt8[np.ndarray, "h w 3"]) -> None:
     """Shows a face without axes; coordinates are fractions of the image, the row downwards."""
     axes.imshow(image, extent=(0, 1, 1, 0), interpolation="bicubic")
+    # Marks at the edge must not change the frame: panels stay of one size.
+    axes.autoscale(enable=False)
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():

@@ -47,7 +47,7 @@ def learning_curves(history: History, *, chance: float) -> Figure:
             axes.plot(steps, values, color=colour, marker="o", markersize=4, linewidth=1.8, label=f"stage {stage}")
         axes.set_ylim(0, 1.04)
         title(axes, heading)
-    top1.legend(fontsize=7.5, frameon=False, loc="lower right")
+    top1.legend(fontsize=7.5, frameon=False, loc="best")
     for axes in (loss, held_out, top1, gap):
         quiet(axes)
         axes.set_xlabel("step", fontsize=8, color="#56616d")

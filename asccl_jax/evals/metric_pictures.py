@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -33,7 +35,10 @@ def example_figure(evaluation: Evaluation, row_name: str) -> Figure:
         faces = {"query": (_query(evaluation, matched), "neutral")}
         for name, position in records.items():
             record = evaluation.comparisons.records[position]
-            faces[name.replace("_", " ")] = (_key(evaluation, record), f"loss {losses[position]:.2f}")
+            faces[textwrap.fill(name.replace("_", " "), 14)] = (
+                _key(evaluation, record),
+                f"loss {losses[position]:.2f}",
+            )
         columns.append((f"{matched.speaker}, {matched.emotion}", faces))
     return example_strip(columns)
 

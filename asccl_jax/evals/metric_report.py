@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import tqdm
+
 from asccl_jax.data.frames import FrameStore
 from asccl_jax.data.manifest import Manifest, read_manifest
 from asccl_jax.evals.comparisons import load_comparisons
 from asccl_jax.evals.metric_bars import verdict
-from asccl_jax.evals.metric_evaluation import Candidate, Evaluation, evaluate
+from asccl_jax.evals.metric_evaluation import Candidate, Evaluation, evaluate, work_units
 from asccl_jax.evals.metric_figures import History, learning_curves
 from asccl_jax.evals.metric_scores import DRAWS, chance_level
 from asccl_jax.evals.metric_sections import metric_cards, metric_sections
@@ -63,7 +65,10 @@ def write_training_report(
         Candidate("trained", "trained", load_metric(workdir), str(workdir)),
         Candidate("untrained", "untrained", load_metric(workdir / "initial"), str(workdir / "initial")),
     )
-    evaluation = evaluate(candidates, FrameStore(records, comparisons.split), comparisons, draws=draws)
+    frames = FrameStore(records, comparisons.split)
+    units = work_units(candidates, comparisons)
+    with tqdm.tqdm(total=units, desc="scoring for the report", unit="image", dynamic_ncols=True, disable=None) as bar:
+        evaluation = evaluate(candidates, frames, comparisons, draws=draws, advance=bar.update)
     config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
     page = _training_page(workdir, evaluation, config, read_manifest(records), seconds)
     path = write_page(workdir / "report", page)
@@ -93,15 +98,16 @@ def _training_page(
 ) -> Page:
     history = _read_history(workdir / "metrics.jsonl")
     trained = evaluation.candidates[0].metric
-    size, depth = trained.settings.image_size, trained.settings.depth
+    settings = trained.settings
+    network = f"IResNet-{settings.depth}" if settings.stage_blocks is None else f"IResNet of {settings.blocks} blocks"
     curves = Picture(
         "learning_curves",
         "Thin: every logged step; thick: running mean. Held-out pairs are the same every time, at fixed locations.",
-        learning_curves(history, chance=chance_level(trained.settings)),
+        learning_curves(history, chance=chance_level(settings)),
     )
     return Page(
         title="ASCCL metric: training report",
-        subtitle=f"IResNet-{depth} at {size} px on {manifest.name}, {config['data']['pairing']} pairs. "
+        subtitle=f"{network} at {settings.image_size} px on {manifest.name}, {config['data']['pairing']} pairs. "
         + describe(evaluation.table),
         verdict=_training_verdict(evaluation),
         cards=(*metric_cards(evaluation), _effort_card(history, config, seconds), _data_card(manifest)),

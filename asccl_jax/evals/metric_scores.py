@@ -144,17 +144,17 @@ def score_comparisons(
     """
     metric = evaluation_metric(metric)
     locations = [stage for name in regions for stage in evaluation_locations(metric.settings, draws, region=name)]
-    parts = np.zeros((len(comparisons), len(locations), 4))
+    nce = np.zeros((len(comparisons), len(locations)))
+    retrieval = np.zeros((len(comparisons), 4, 3))
     for positions, query, key in _paired_embeddings(metric, frames, comparisons, tuple(locations), advance):
-        scored = _compare(query, key, temperature=metric.settings.temperature)
-        parts[positions] = np.asarray(scored)[: len(positions)]
-    nce, top1, corresponding, other = np.moveaxis(parts[:, :4], -1, 0)
+        block = _compare(query, key, temperature=metric.settings.temperature)
+        nce[positions], retrieval[positions] = (np.asarray(values)[: len(positions)] for values in block)
     first_stages = range(4, len(locations), CONFINED_STAGES)
     confined = {
-        name: parts[:, first : first + CONFINED_STAGES, 0]
-        for name, first in zip(regions[1:], first_stages, strict=True)
+        name: nce[:, first : first + CONFINED_STAGES] for name, first in zip(regions[1:], first_stages, strict=True)
     }
-    return MetricScores(nce, top1, corresponding, other, confined)
+    top1, corresponding, other = np.moveaxis(retrieval, -1, 0)
+    return MetricScores(nce[:, :4], top1, corresponding, other, confined)
 
 
 def count_images(comparisons: Sequence[ComparisonRecord]) -> int:
@@ -230,23 +230,25 @@ def _embed(
 @functools.partial(jax.jit, static_argnames="temperature")
 def _compare(
     query: tuple[Float[Array, "b draws _ _"], ...], key: tuple[Float[Array, "b draws _ _"], ...], *, temperature: float
-) -> Float[Array, "b stages 4"]:
-    """Returns NCE, share of hits, corresponding and other cosine per stage; one image at a time stays in the cache."""
+) -> tuple[Float[Array, "b stages"], Float[Array, "b 4 3"]]:
+    """Returns NCE for all stages of all regions, and retrieval for the four of the whole face."""
 
-    def compare_image(pair: tuple[tuple[Array, ...], tuple[Array, ...]]) -> Float[Array, "stages 4"]:
-        return jnp.stack([_compare_stage(*stages, temperature=temperature) for stages in zip(*pair, strict=True)])
+    def compare_image(
+        pair: tuple[tuple[Array, ...], tuple[Array, ...]],
+    ) -> tuple[Float[Array, " stages"], Float[Array, "4 3"]]:
+        stages = list(zip(*pair, strict=True))
+        nce = [jnp.mean(patch_nce(*stage, temperature=temperature)) for stage in stages]
+        return jnp.stack(nce), jnp.stack([_retrieval(*stage) for stage in stages[:4]])
 
+    # One image at a time: its matrices of cosines stay in the cache.
     return jax.lax.map(compare_image, (query, key))
 
 
-def _compare_stage(
-    query: Float[Array, "draws p e"], key: Float[Array, "draws p e"], *, temperature: float
-) -> Float[Array, "4"]:
-    nce = patch_nce(query, key, temperature=temperature)
+def _retrieval(query: Float[Array, "draws p e"], key: Float[Array, "draws p e"]) -> Float[Array, "3"]:
+    """Share of nearest keys that correspond, cosine of corresponding and of other embeddings, as in training."""
     cosines = jnp.einsum("dpe,dqe->dpq", query, key, precision=jax.lax.Precision.HIGHEST)
     corresponding = jnp.diagonal(cosines, axis1=1, axis2=2)
     pairs = cosines.shape[-1]
-    # A maximum is four times faster on CPU than argmax, and equal to it wherever no two keys tie.
-    hits = (corresponding >= jnp.max(cosines, axis=-1)).astype(jnp.float32)
+    hits = jnp.argmax(cosines, axis=-1) == jnp.arange(pairs)[None]
     other = (jnp.sum(cosines, axis=(1, 2)) - jnp.sum(corresponding, axis=1)) / (pairs * (pairs - 1))
-    return jnp.stack([jnp.mean(nce), jnp.mean(hits), jnp.mean(corresponding), jnp.mean(other)])
+    return jnp.stack([jnp.mean(hits.astype(jnp.float32)), jnp.mean(corresponding), jnp.mean(other)])

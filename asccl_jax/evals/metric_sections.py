@@ -98,7 +98,7 @@ def _speech_section(evaluation: Evaluation) -> Section:
     )
     captions = (
         "Share of queries in the right order, with 95 % intervals; the dotted line is chance. Mouth: centres confined"
-        " to the lower lip and the chin.",
+        " to mouth and chin.",
         "Mean loss where it should be higher over mean loss where it should be lower, with 95 % intervals over queries;"
         " the dotted line is a metric that sees no difference. Each row has a scale of its own.",
     )

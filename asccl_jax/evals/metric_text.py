@@ -140,7 +140,7 @@ def _learning(table: Table) -> Grid:
         "Matched pairs. NCE: contrastive loss, summed over stages and by stage; top-1: share of local changes whose"
         " nearest counterpart is the right one; gap: cosine of corresponding minus other changes."
     )
-    return Grid("What was learned", note, ("row", "total NCE [95 %]", *measures), rows)
+    return Grid("Loss and retrieval by stage", note, ("row", "total NCE [95 %]", *measures), rows)
 
 
 def _by_label(title: str, figures: Mapping[str, Mapping[str, Interval]]) -> Grid:
@@ -237,4 +237,8 @@ def _ratio(row: RowSummary, name: str, view: str) -> str:
 def _figure(interval: Interval | None, digits: int) -> str:
     if interval is None:
         return ""
-    return f"{interval.value:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    # Adding zero turns a rounded -0.0 into 0.0.
+    value, low, high = (round(number, digits) + 0.0 for number in (interval.value, interval.low, interval.high))
+    if interval.count == 1:
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

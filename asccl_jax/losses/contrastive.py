@@ -134,9 +134,9 @@ def disparity_weights(
 ) -> Float[Array, "b p *c"]:
     """Returns weights that favour regions of large disparity.
 
-    `t = sigmoid(|d|)`, `w = scale * t^power` where `t > threshold`, else 1. With the defaults the weight jumps from 1 to
-    1.28 at |d| = ln 4 and tends to 2. Upstream: spatial_coherent_learning/model_landmarks.py weighs channels; how the
-    paper turns channels into one weight a location is not known, hence the choice.
+    `t = sigmoid(|d|)`, `w = scale * t^power` where `t > threshold`, else 1. With the defaults the weight jumps from 1
+    to 1.28 at |d| = ln 4 and tends to 2. Upstream: spatial_coherent_learning/model_landmarks.py weighs channels; how
+    the paper turns channels into one weight a location is not known, hence the choice.
 
     >>> disparity_weights(jnp.array([[[0.0, 100.0]]])).tolist()
     [[[1.0, 2.0]]]

@@ -70,6 +70,4 @@ def asccl_loss(
         locations = sample_locations(key, sizes, settings.centre_counts, border=settings.border)
     # One image after the other: a joint batch would carry the key through the backward pass, and with
     # `frozen_statistics="batch"` mix the two images' statistics. `correlation_loss` cuts the key's gradient.
-    return correlation_loss(
-        metric.features(query_image), metric.features(key_image), metric.embed, locations, settings
-    )
+    return correlation_loss(metric.features(query_image), metric.features(key_image), metric.embed, locations, settings)

@@ -1,9 +1,10 @@
 """Convolution with symmetric padding, and gradients that are fast on CPU.
 
 XLA's CPU back end is slow at two convolution gradients: the input gradient of a stride-2 convolution (a dilated
-convolution, three quarters of whose products are with zeros) and the kernel gradient of wide maps with few channels. The
-"phase" implementation gives both as sums of dense products; values agree with XLA's up to rounding. Float64 it convolves
-with plain loops, ten to sixty times slower than the matrix products of "shifts". GPUs and TPUs do all of it well.
+convolution, three quarters of whose products are with zeros) and the kernel gradient of wide maps with few channels.
+The "phase" implementation gives both as sums of dense products; values agree with XLA's up to rounding. Float64 it
+convolves with plain loops, four to sixty times slower than the matrix products of "shifts". GPUs and TPUs do all of it
+well.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from jaxtyping import Array, DTypeLike, Float
 from asccl_jax.errors import InputError
 from asccl_jax.models.precision import at_least_float32
 
-__all__ = ["Convolution", "convolve"]
+__all__ = ["KERNEL_DEVIATION", "Convolution", "convolve"]
+
+KERNEL_DEVIATION = 0.1
+"""Standard deviation of fresh kernels, ArcFace's."""
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 class Convolution(nn.Module):
-    """Convolution without bias; kernels are (height, width, in, out), initialised from N(0, 0.1).
+    """Convolution without bias; kernels are (height, width, in, out), initialised from a normal distribution.
 
     Attributes:
       features: Output channels.
@@ -45,7 +49,7 @@ class Convolution(nn.Module):
     def __call__(self, image: Float[Array, "b h w c"]) -> Float[Array, "b h2 w2 d"]:
         """Returns the convolved maps, of side `ceil(side / stride)`."""
         shape = (self.kernel_size, self.kernel_size, image.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.normal(0.1), shape, jnp.float32)
+        kernel = self.param("kernel", nn.initializers.normal(KERNEL_DEVIATION), shape, jnp.float32)
         return convolve(
             image.astype(self.dtype),
             kernel.astype(self.dtype),
@@ -109,7 +113,9 @@ def _shifted_products(image: Array, kernel: Array, stride: int) -> Array:
 
 def _every(stride: int, padded: Array, down: int, right: int, rows: int, columns: int) -> Array:
     """Returns the inputs that one kernel element meets."""
-    return padded[:, down : down + stride * (rows - 1) + 1 : stride, right : right + stride * (columns - 1) + 1 : stride]
+    return padded[
+        :, down : down + stride * (rows - 1) + 1 : stride, right : right + stride * (columns - 1) + 1 : stride
+    ]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 from jax import lax
 from jaxtyping import Array, DTypeLike, Float, Key, UInt8
 
+from asccl_jax.models.convolution import KERNEL_DEVIATION
 from asccl_jax.models.iresnet import IResNet
 from asccl_jax.models.precision import at_least_float32
 from asccl_jax.norms import unit_vectors
@@ -33,14 +39,16 @@ class ProjectionHead(nn.Module):
         return unit_vectors(x.astype(at_least_float32(self.dtype)))
 
     def _linear(self, name: str, features: int) -> nn.Dense:
-        # PyTorch's default for Linear: uniform within 1 / sqrt(inputs), for weights and biases alike.
-        uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        bound = self.width**-0.5
-
-        def uniform_bias(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+        def uniform(key: Array, shape: tuple[int, ...], dtype: DTypeLike = jnp.float32) -> Array:
+            bound = _head_bound(self.width)
             return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-        return nn.Dense(features, dtype=self.dtype, kernel_init=uniform, bias_init=uniform_bias, name=name)
+        return nn.Dense(features, dtype=self.dtype, kernel_init=uniform, bias_init=uniform, name=name)
+
+
+def _head_bound(width: int) -> float:
+    """Returns the range of a fresh head's weights and biases, PyTorch's default for `Linear`."""
+    return width**-0.5
 
 
 class ProjectionHeads(nn.Module):
@@ -114,9 +122,39 @@ def init_variables(settings: MetricSettings, key: Key[Array, ""]) -> Variables:
     >>> sorted(variables), sorted(variables["params"])
     (['batch_stats', 'params'], ['heads', 'trunk'])
     """
-    module = CorrelationMetric(settings)
+    return _draw_variables(settings, key)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _draw_variables(settings: MetricSettings, key: Key[Array, ""]) -> Variables:
     # No weight depends on the image's size; a small one keeps this quick.
-    return dict(jax.jit(module.init)(key, jnp.zeros((1, 33, 33, 3), jnp.float32)))
+    fresh = dict(CorrelationMetric(settings).init(key, jnp.zeros((1, 33, 33, 3), jnp.float32)))
+    # XLA takes a second or more to compile each random draw of the modules. Two draws, cut to pieces, have the same
+    # distribution, and the modules' own, unused then, are compiled away.
+    trunk_key, heads_key = jax.random.split(key)
+    trunk, heads = fresh["params"]["trunk"], fresh["params"]["heads"]
+    normal = _cut(jax.random.normal(trunk_key, (_size(trunk),)), trunk)
+    uniform = _cut(jax.random.uniform(heads_key, (_size(heads),), minval=-1.0, maxval=1.0), heads)
+    trunk = jax.tree_util.tree_map_with_path(
+        lambda path, leaf, noise: KERNEL_DEVIATION * noise if path[-1].key == "kernel" else leaf, trunk, normal
+    )
+    heads = {
+        stage: jax.tree.map(lambda noise, width=head["hidden"]["bias"].size: _head_bound(width) * noise, uniform[stage])
+        for stage, head in heads.items()
+    }
+    return {"params": {"trunk": trunk, "heads": heads}, "batch_stats": fresh["batch_stats"]}
+
+
+def _size(tree: Variables) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _cut(noise: Float[Array, " n"], tree: Variables) -> Variables:
+    """Returns a long vector cut to the shapes of a tree's leaves."""
+    leaves, structure = jax.tree.flatten(tree)
+    pieces = jnp.split(noise, np.cumsum([leaf.size for leaf in leaves])[:-1])
+    shaped = [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True)]
+    return jax.tree.unflatten(structure, shaped)
 
 
 @struct.dataclass
@@ -147,20 +185,18 @@ class FrozenMetric:
         # Upstream: renderer/ never puts the metric in eval mode, so it normalises by the generated frames' statistics
         # and its running ones drift. "batch" does the former; nothing here does the latter.
         train = self.settings.frozen_statistics == "batch"
-        return self._module().apply(self._frozen_variables(), image, train=train, method="features")
+        return self._apply("features", image, train=train)
 
     def embed(self, level: int, disparities: Float[Array, "b p c"]) -> Float[Array, "b p e"]:
         """Returns unit embeddings of the disparities of stage `level`, 0..3."""
-        return self._module().apply(self._frozen_variables(), level, disparities, method="embed")
+        return self._apply("embed", level, disparities)
 
-    def _module(self) -> CorrelationMetric:
+    def _apply(self, method: str, *arguments: Any, **keywords: Any) -> Any:
         # A frozen metric takes batch statistics over whatever it is given at once, never over training's groups.
-        settings = MetricSettings.from_dict({**self.settings.to_dict(), "bn_group_size": None})
-        return CorrelationMetric(settings, dtype=self.dtype, conv_implementation=self.conv_implementation)
-
-    def _frozen_variables(self) -> Variables:
+        settings = dataclasses.replace(self.settings, bn_group_size=None)
+        module = CorrelationMetric(settings, dtype=self.dtype, conv_implementation=self.conv_implementation)
         # Cuts the gradient of the metric's weights: a supervisor is not to be moved by what it supervises.
-        return lax.stop_gradient(self.variables)
+        return module.apply(lax.stop_gradient(self.variables), *arguments, method=method, **keywords)
 
 
 def prepare_images(image_u8: UInt8[Array, "b h w 3"], image_size: int) -> Float[Array, "b s s 3"]:

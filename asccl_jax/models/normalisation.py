@@ -71,8 +71,8 @@ class BatchNorm(nn.Module):
         if batch % size:
             where = "" if self.axis_name is None else f" on each of {devices} devices"
             raise InputError(
-                f"a batch of {batch} images{where} cannot be split into BatchNorm groups of {size}: choose a batch size "
-                "that is a multiple, or another bn_group_size"
+                f"a batch of {batch} images{where} cannot be split into BatchNorm groups of {size}: choose a batch "
+                "size that is a multiple, or another bn_group_size"
             )
         return batch // size, None
 

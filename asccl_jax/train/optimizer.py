@@ -1,4 +1,4 @@
-"""The optimiser as published: Adam with a constant rate, epsilon outside the square root."""
+"""The optimiser as published: Adam, epsilon outside the square root, at a constant rate unless a recipe lets it fall."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ from asccl_jax.errors import InputError
 __all__ = ["adam"]
 
 
-def adam(learning_rate: float) -> optax.GradientTransformation:
-    """Returns PyTorch's default Adam: betas (0.9, 0.999), epsilon 1e-8 added to the root, no decay.
+def adam(learning_rate: float, *, schedule: str = "constant", steps: int = 1) -> optax.GradientTransformation:
+    """Returns PyTorch's default Adam: betas (0.9, 0.999), epsilon 1e-8 added to the root, no weight decay.
 
     Args:
-      learning_rate: Constant step size.
+      learning_rate: Step size of the first update.
+      schedule: "constant" (as published), or "cosine", which falls to zero over `steps`.
+      steps: Updates in all.
 
     Raises:
-      InputError: A rate that is not positive.
+      InputError: A rate that is not positive, or an unknown schedule.
     """
     if not learning_rate > 0:
         raise InputError(f"config.learning_rate={learning_rate}: expected a positive number")
-    transform = optax.adam(learning_rate, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0)
+    rates = {"constant": learning_rate, "cosine": optax.cosine_decay_schedule(learning_rate, steps)}
+    if schedule not in rates:
+        raise InputError(f"config.learning_rate_schedule={schedule!r}: expected one of {', '.join(rates)}")
+    transform = optax.adam(rates[schedule], b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0)
 
     def update(
         updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None

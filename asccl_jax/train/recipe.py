@@ -82,7 +82,7 @@ def _metric_experiment(config: ConfigDict) -> Experiment:
     held_out = FramePairs(config.data.dir, "validation", max_hold=max_hold)
     task = MetricTask(
         settings=settings,
-        optimizer=adam(config.learning_rate),
+        optimizer=adam(config.learning_rate, schedule=config.learning_rate_schedule, steps=config.steps),
         dtype=_computation_dtype(config.dtype),
         start=_start_variables(config.init_from, settings),
         evaluation_draws=config.evaluation.draws,

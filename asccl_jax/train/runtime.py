@@ -17,6 +17,7 @@ from asccl_jax.errors import InputError
 __all__ = ["connect_processes", "describe_devices", "use_compilation_cache", "wait_for_all"]
 
 _LOG = logging.getLogger(__name__)
+_ORDERED_COLLECTIVES = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 
 def connect_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -25,6 +26,10 @@ def connect_processes(coordinator: str | None, num_processes: int | None, proces
     Raises:
       InputError: JAX cannot find out, or cannot reach the coordinator.
     """
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        # Collectives between CPU processes travel through gloo, which takes messages as they come; with the scheduler
+        # that spreads independent operations, two processes start them in different orders and the run aborts.
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_ORDERED_COLLECTIVES}"
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id)
     except (ValueError, RuntimeError) as error:
@@ -60,6 +65,8 @@ def describe_devices() -> str:
                 " start with `python -m asccl_jax.main`, which sets it before JAX starts",
                 xla_flags.CPU_CONVOLUTION_FLAG,
             )
+        if jax.process_count() > 1 and _ORDERED_COLLECTIVES not in os.environ.get("XLA_FLAGS", ""):
+            raise InputError("--multihost on CPUs: set JAX_PLATFORMS=cpu, so that the processes can be kept in step")
         if Path("/dev/nvidia0").exists():
             _LOG.warning(
                 "SLOW: this machine has an NVIDIA GPU, but JAX sees only the CPU; install asccl-jax[cuda]"

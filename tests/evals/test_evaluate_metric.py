@@ -19,7 +19,7 @@ def test_table_and_page_are_written_and_repeat_exactly(
 ):
     contents = []
     for run in ("first", "second"):
-        extra = ["--also", f"last={workdir / 'best'}", "--control", str(workdir / "initial"), "--limit", "3"]
+        extra = ["--also", f"last={workdir / 'best'}", "--control", str(workdir / "initial"), "--limit", "2"]
         assert main(options(workdir, records, *extra, "--output", str(tmp_path / run))) == 0
         contents.append((tmp_path / run / "scores.json").read_text())
     assert contents[0] == contents[1]

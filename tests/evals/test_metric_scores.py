@@ -97,7 +97,7 @@ def test_a_face_against_itself_is_found_everywhere_and_a_shift_by_one_cell_is_ca
     moved = dataclasses.replace(record, key_clip=f"moved:{record.query_clip}")
     scores = score_comparisons(metric, CountingFrames(frames, moved_rows=2), [itself, moved], draws=4)
     np.testing.assert_allclose(scores.corresponding[0], 1, atol=1e-5)
-    # Flat parts of a drawn face hold the same change twice.
+    # Flat parts of a drawn face, the eyes, hold the same change twice.
     assert np.all(scores.top1[0] > 0.97)
     assert scores.nce[1, 0] > scores.nce[0, 0] + 1
     assert scores.top1[1, 0] < 0.7

@@ -109,7 +109,13 @@ def test_bars_do_not_apply_to_derived_comparisons(table):
 
 def test_text_lines_up_and_markdown_is_a_table(table):
     printed, document = text(table), markdown(table)
-    for part in ("What was learned", "Which row wins where", "Loss ratios", "Orderings", "Bars of the demo recipe"):
+    for part in (
+        "Loss and retrieval by stage",
+        "Which row wins where",
+        "Loss ratios",
+        "Orderings",
+        "Bars of the demo recipe",
+    ):
         assert part in printed and f"## {part}" in document
     block = printed.split("Loss ratios\n")[1].split("\n\n")[0].splitlines()[1:]
     assert len({len(line) for line in block if "stages" not in line and "stage" not in line}) == 1

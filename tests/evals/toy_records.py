@@ -14,8 +14,10 @@ FRAMES = 20
 
 def face(speaker: int, opening: float, *, brow: float = 0.0) -> np.ndarray:
     """A face whose mouth is `opening` pixels high and whose brows are raised by `brow` pixels."""
-    texture = np.random.default_rng(speaker).normal(size=(SIZE // 4, SIZE // 4, 1)).repeat(4, 0).repeat(4, 1)
-    image = np.full((SIZE, SIZE, 3), (200.0, 160.0, 130.0)) + 12 * texture - 20 * speaker
+    rng = np.random.default_rng(speaker)
+    texture = 12 * rng.normal(size=(SIZE // 4, SIZE // 4, 1)).repeat(4, 0).repeat(4, 1)
+    texture += 6 * rng.normal(size=(SIZE, SIZE, 1))
+    image = np.full((SIZE, SIZE, 3), (200.0, 160.0, 130.0)) + texture - 20 * speaker
     rows, columns = np.mgrid[:SIZE, :SIZE]
     mouth = ((columns - 24) / 9) ** 2 + ((rows - 35) / (1.5 + opening)) ** 2 < 1
     image[mouth] = (120, 40, 40)

@@ -45,18 +45,14 @@ def test_values_and_gradients_equal_those_of_xla(implementation, side, channels,
     assert found.shape == (2, -(-side // stride), -(-side // stride), features)
     # Sums of up to 2 * 112 * 112 float32 products in another order: 1e-5 of the largest value.
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * float(jnp.abs(expected).max()))
-    pairs = zip(
-        gradients(implementation, image, kernel, stride), gradients("xla", image, kernel, stride), strict=True
-    )
+    pairs = zip(gradients(implementation, image, kernel, stride), gradients("xla", image, kernel, stride), strict=True)
     for found, expected in pairs:
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
 def test_oblong_maps_have_the_right_gradients():
     image, kernel = random_case(6, 3, 4, 3, height=9)
-    for found, expected in zip(
-        gradients("phase", image, kernel, 2), gradients("xla", image, kernel, 2), strict=True
-    ):
+    for found, expected in zip(gradients("phase", image, kernel, 2), gradients("xla", image, kernel, 2), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
@@ -103,9 +99,7 @@ def test_bfloat16_gradients_keep_their_type_and_accumulate_in_float32():
     for ours, exact in zip(found, expected, strict=True):
         assert ours.dtype == jnp.bfloat16
         # bfloat16 keeps 8 bits; the cotangent, itself rounded, is summed 2 * 32 * 32 times at most.
-        np.testing.assert_allclose(
-            ours.astype(jnp.float32), exact, rtol=0, atol=0.02 * float(jnp.abs(exact).max())
-        )
+        np.testing.assert_allclose(ours.astype(jnp.float32), exact, rtol=0, atol=0.02 * float(jnp.abs(exact).max()))
 
 
 def test_float64_is_convolved_exactly():

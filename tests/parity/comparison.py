@@ -79,9 +79,7 @@ def _judge(stored: str, found: np.ndarray, golden: Mapping[str, np.ndarray], bou
     return Line(stored, float(np.nanmax(differences)), bound.allowed, note)
 
 
-def _find(
-    name: str, stored: np.ndarray, golden: Mapping[str, np.ndarray], results: Replayed
-) -> np.ndarray | None:
+def _find(name: str, stored: np.ndarray, golden: Mapping[str, np.ndarray], results: Replayed) -> np.ndarray | None:
     """The replayed counterpart of a stored array: the array itself, or its part or summary that the name asks for."""
     if name in results.tensors:
         return results.tensors[name]

@@ -46,8 +46,8 @@ class Replayed:
     Attributes:
       tensors: Whole arrays by name; the golden may hold them sampled, strided or summarised.
       collections: Sets of parameter-shaped arrays by name, each by state-dict key; an absent key received no gradient.
-      weight_jumps: Per part ("eval", "train") and stage, the share of weights that lie on one side of their jump in this
-        run and on the other in the exact one.
+      weight_jumps: Per part ("eval", "train") and stage, the share of weights that lie on one side of their jump in
+        this run and on the other in the exact one.
     """
 
     tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -98,9 +98,7 @@ def replay(
     return results
 
 
-def _make_golden(
-    arrays: Mapping[str, np.ndarray], manifest: Sequence[Mapping[str, Any]], dtype: DTypeLike
-) -> _Golden:
+def _make_golden(arrays: Mapping[str, np.ndarray], manifest: Sequence[Mapping[str, Any]], dtype: DTypeLike) -> _Golden:
     seed, batch, size = (int(value) for value in arrays["cfg"])
     state_dict = recipe.make_weights(manifest, seed, prefix=_PREFIX)
     source, noise = (
@@ -127,7 +125,10 @@ def _replay_evaluation(results: Replayed, golden: _Golden) -> None:
     results.tensors["n_returned_features"] = np.asarray(len(features) + 1)
     _record_released(results, "eval", forms["released"])
     loss, parts = forms["perloc_wdetached"]
-    results.tensors |= {"eval/perloc_loss": np.asarray(loss), "eval/perloc_level_losses": np.asarray(parts.stage_losses)}
+    results.tensors |= {
+        "eval/perloc_loss": np.asarray(loss),
+        "eval/perloc_level_losses": np.asarray(parts.stage_losses),
+    }
     results.weight_jumps["eval"] = _jumps(large, _exactly(_evaluation_losses, *arguments)[2])
 
 
@@ -227,7 +228,9 @@ def _take_gradient(golden: _Golden, gradient: Any, arguments: tuple[Any, ...], f
 def _replay_training(results: Replayed, golden: _Golden, gradient: Any) -> None:
     arguments = (*_both(golden.variables), golden.source, golden.target, *golden.choices("train"))
     taken, exact_large = _take_gradient(golden, gradient, arguments, tuple(_GRADIENTS))
-    for name, ((_, (forms, moved, large)), grads) in zip(_GRADIENTS.values(), taken, strict=True):
+    # Whatever form the gradient is of, losses of all forms and the statistics are the same.
+    (_, (forms, moved, large)), _ = taken[0]
+    for name, (_, grads) in zip(_GRADIENTS.values(), taken, strict=True):
         published = _published_names({"params": grads, "batch_stats": moved})
         results.collections[name] = {key: value for key, value in published.items() if not _is_statistic(key)}
     results.collections["train/bn"] = _statistics(published, golden)

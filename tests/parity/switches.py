@@ -1,9 +1,9 @@
 """Rectifiers decided alike in two runs of different precision.
 
-A rectifier input within rounding of zero falls on either side by chance. One that falls on the other side multiplies one
-element of the back-propagated signal by four, and moves every gradient above it by some tenths of a per cent: a thousand
-times the rounding error that a comparison of gradients is to see. So the float32 gradients are taken with every rectifier
-on the side on which the exact (float64) run of the same code has it; values move by less than their rounding error.
+A rectifier input within rounding of zero falls on either side by chance. One on the other side multiplies one element
+of the back-propagated signal by four or a quarter, and moves every gradient before it by some tenths of a per cent: a
+thousand times the rounding error that a comparison of gradients is to see. So float32 gradients are taken with every
+rectifier on the side on which the exact (float64) run of the same code has it; values move by less than their rounding.
 """
 
 from __future__ import annotations

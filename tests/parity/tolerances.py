@@ -23,13 +23,13 @@ _LARGEST_NCE = 2 / 0.07 + math.log(256)
 _EXACT = 1e-9
 
 RULES = f"""\
-float32: allowed = {FACTOR:g} x the array's float32-float64 spread: the README's table, else its line for the other arrays,
-else the stored float64 twin; at least {FLOOR:g} of the largest absolute value. What the goldens' README calls out:
-  (adam) parameter entries move by +-lr whatever the size of a gradient near zero: entries of traj/final_params may differ
-         by 2 lr steps; traj losses and scores agree to {_TRAJECTORY_AGREEMENT:g}, which is taken as their least spread.
-  (jump) a disparity at the weight's jump falls on either side. Where some do, counted against an exact run, their share of
-         the weights times {_WEIGHT_JUMP} is added to bounds of weights, that times the largest possible PatchNCE to those of
-         losses, and {_SWITCH_EFFECT:g} of the largest value to those of gradients.
+float32: allowed = {FACTOR:g} x the array's float32-float64 spread: the README's table, else its line for the other
+arrays, else the stored float64 twin; at least {FLOOR:g} of the largest absolute value. As that README calls out:
+  (adam) parameter entries move by +-lr whatever the size of a gradient near zero: entries of traj/final_params may
+         differ by 2 lr steps; trajectories agree to {_TRAJECTORY_AGREEMENT:g}, which is taken as their least spread.
+  (jump) a disparity at the weight's jump falls on either side. Where some do, counted against an exact run, their share
+         of the weights times {_WEIGHT_JUMP} is added to bounds of weights, that times the largest possible PatchNCE to
+         those of losses, and {_SWITCH_EFFECT:g} of the largest value to those of gradients.
 Rectifiers at zero are put on the exact run's side instead (tests/parity/switches.py): no bound is widened for them.
 float64: allowed = {_EXACT:g} of the largest absolute value."""
 

@@ -1,0 +1,102 @@
+"""`asccl_loss` as the author of another generator meets it: any size, any transformation, no stray gradient."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asccl_jax.frozen_metric import FrozenMetric
+from asccl_jax.losses import asccl_loss
+from asccl_jax.losses.supervision import Metric
+from asccl_jax.models.correlation import init_variables
+from asccl_jax.sampling import map_sizes, sample_locations
+from asccl_jax.settings import MetricSettings
+
+SETTINGS = MetricSettings(stage_blocks=(1, 1, 1, 1), stage_widths=(4, 4, 8, 8), image_size=40)
+
+traced_loss = jax.jit(asccl_loss)
+
+
+@pytest.fixture(scope="module")
+def metric():
+    return FrozenMetric(variables=init_variables(SETTINGS, jax.random.key(0)), settings=SETTINGS)
+
+
+def random_pair(size=40, batch=2):
+    return jax.random.uniform(jax.random.key(1), (2, batch, size, size, 3), minval=-1.0, maxval=1.0)
+
+
+def test_frozen_metric_is_a_metric(metric):
+    assert isinstance(metric, Metric)
+
+
+@pytest.mark.parametrize("size", [33, 40, 65])
+def test_images_of_any_size_are_compared(metric, size):
+    loss, parts = traced_loss(metric, *random_pair(size), jax.random.key(0))
+    assert loss.shape == ()
+    assert np.isfinite(loss)
+    np.testing.assert_allclose(loss, SETTINGS.loss_scale * parts.stage_losses.sum(), rtol=1e-6)
+
+
+def test_gradient_reaches_the_query_image_alone(metric):
+    def scalar(query, key, variables):
+        return asccl_loss(metric.replace(variables=variables), query, key, jax.random.key(0))[0]
+
+    query, key = random_pair()
+    query_gradient, key_gradient, weight_gradient = jax.jit(jax.grad(scalar, argnums=(0, 1, 2)))(
+        query, key, metric.variables
+    )
+    assert np.isfinite(query_gradient).all()
+    assert float(jnp.abs(query_gradient).max()) > 0
+    for leaf in (key_gradient, *jax.tree.leaves(weight_gradient)):
+        np.testing.assert_array_equal(leaf, jnp.zeros_like(leaf))
+
+
+def test_a_constant_image_has_finite_gradients(metric):
+    flat = jnp.zeros((1, 40, 40, 3))
+    gradient = jax.jit(jax.grad(lambda image: asccl_loss(metric, image, flat, jax.random.key(0))[0]))(flat)
+    assert np.isfinite(gradient).all()
+
+
+def test_vmap_equals_a_loop(metric):
+    queries, keys = random_pair(batch=3)
+    draws = jax.random.split(jax.random.key(5), 3)
+
+    def single(query, key, draw):
+        return asccl_loss(metric, query[None], key[None], draw)[0]
+
+    mapped = jax.jit(jax.vmap(single))(queries, keys, draws)
+    looped = [traced_loss(metric, queries[i : i + 1], keys[i : i + 1], draws[i])[0] for i in range(3)]
+    np.testing.assert_allclose(mapped, jnp.stack(looped), rtol=1e-4)
+
+
+def test_given_locations_replace_the_drawn_ones(metric):
+    query, key = random_pair()
+    chosen = sample_locations(jax.random.key(9), map_sizes(40), SETTINGS.centre_counts, border="inside")
+    first, _ = traced_loss(metric, query, key, jax.random.key(0), locations=chosen)
+    second, _ = traced_loss(metric, query, key, jax.random.key(1), locations=chosen)
+    drawn, _ = traced_loss(metric, query, key, jax.random.key(0))
+    assert float(first) == float(second)
+    assert float(first) != float(drawn)
+
+
+def test_an_image_is_nearer_to_itself_than_to_another(metric):
+    query, key = random_pair()
+    itself, parts = traced_loss(metric, query, query, jax.random.key(0))
+    other, _ = traced_loss(metric, query, key, jax.random.key(0))
+    assert float(itself) < float(other)
+    np.testing.assert_allclose(parts.corresponding_similarity, 1.0, rtol=1e-4)
+
+
+def test_released_behaviour_compares_by_the_statistics_of_each_batch(metric):
+    released = metric.replace(settings=dataclasses.replace(SETTINGS, frozen_statistics="batch"))
+    query, key = random_pair()
+    # Statistics of a batch undo a shift of all its images; running statistics do not.
+    shifted, _ = traced_loss(released, query + 0.5, key, jax.random.key(0))
+    loss, _ = traced_loss(released, query, key, jax.random.key(0))
+    running, _ = traced_loss(metric, query, key, jax.random.key(0))
+    # The zero padding at the edges does not shift.
+    assert abs(float(shifted) - float(loss)) < 0.1 * float(loss)
+    assert float(loss) != float(running)

@@ -1,0 +1,50 @@
+"""The published network's numbers, replayed: the golden that the tests carry, in float32 and exactly in float64."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.parity.__main__ import main
+
+GOLDENS = Path(__file__).resolve().parent.parent / "goldens"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_small_metric_golden_is_met(precision, capsys):
+    status = main(["--goldens", str(GOLDENS), "--only", "metric_small", "--precision", precision])
+    report = capsys.readouterr().out
+    assert status == 0, report
+    assert "FAILS" not in report
+    assert "all arrays pass" in report
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--goldens", "nowhere"], "--goldens nowhere: no such directory"),
+        (["--goldens", str(GOLDENS), "--only", "metric_big"], "--only metric_big: expected one of metric_small"),
+    ],
+)
+def test_bad_arguments_exit_with_one_line(arguments, message, capsys):
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_directory_without_goldens_is_refused(tmp_path, capsys):
+    np.savez(tmp_path / "renderer.npz", a=np.zeros(1))
+    assert main(["--goldens", str(tmp_path)]) == 2
+    assert "found renderer" in capsys.readouterr().err
+
+
+def test_a_changed_recipe_stops_the_run(tmp_path, capsys):
+    for name in ("metric_small.npz", "recipe_check.json"):
+        (tmp_path / name).write_bytes((GOLDENS / name).read_bytes())
+    (tmp_path / "manifests").mkdir()
+    manifest = (GOLDENS / "manifests" / "metric.json").read_text()
+    (tmp_path / "manifests" / "metric.json").write_text(manifest.replace('"prelu_w"', '"norm_w"'))
+    assert main(["--goldens", str(tmp_path)]) == 2
+    assert "the recipe differs from recipe_check.json" in capsys.readouterr().err

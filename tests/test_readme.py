@@ -1,0 +1,105 @@
+"""The README's command blocks are run as a reader would, at smoke size; the launch scripts are run by CI itself."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from asccl_jax.convert.metric import state_dict_from_flax
+from asccl_jax.models.correlation import init_variables
+from asccl_jax.settings import MetricSettings
+from DECA_torch_bridge.state_dict import write_state_dict
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = [
+    line
+    for block in re.findall(r"^```bash\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+]
+LAUNCHED_BY_CI = {"bash launch/quickstart.sh", "bash launch/test.sh"}
+
+# What makes a command small: the reader's words, then what is put in their place.
+SMALLER = {
+    "--config configs/asccl.py ": "--config configs/asccl.py:smoke ",
+    "evaluate-metric ": "evaluate-metric --limit 4 ",
+    "bench metric --batch 2": "bench metric --batch 2 --size 48 --depth 18 --rounds 1",
+    "bench input": "bench input --size 64 --images 64 --rounds 1",
+    "--output records": "--image-size 64 --output records",
+}
+
+
+def smaller(command: str) -> str:
+    for words, replacement in SMALLER.items():
+        command = command.replace(words, replacement)
+    return command
+
+
+def in_the_order_of_what_they_need(commands: list[str]) -> list[str]:
+    """Synthetic data first: the reader's own videos are stood in for by it."""
+    made = [c for c in commands if "synthesise" in c or "heads/clips.csv" in c]
+    return made + [c for c in commands if c not in made and c not in LAUNCHED_BY_CI]
+
+
+def test_ci_runs_the_two_commands_that_set_everything_up():
+    assert set(COMMANDS) >= LAUNCHED_BY_CI
+    gate = (ROOT / ".ci" / "run").read_text()
+    assert all(command in gate for command in LAUNCHED_BY_CI)
+
+
+def test_the_python_example_is_what_the_tests_run():
+    example = re.search(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL).group(1)
+    compile(example, "README.md", "exec")
+    assert "asccl_loss(metric, generated, source, " in example
+
+
+def write_backbone(path: Path) -> None:
+    """Writes random weights under the names of ArcFace's backbone: no prefix, and a classifier nobody needs here."""
+    settings = MetricSettings(depth=18)
+    state_dict = state_dict_from_flax(init_variables(settings, jax.random.key(0)), settings)
+    trunk = {name.removeprefix("resnet50."): array for name, array in state_dict.items() if "resnet50" in name}
+    write_state_dict(path, {**trunk, "fc.weight": np.zeros((512, 25088), np.float32)})
+
+
+@pytest.mark.slow
+def test_every_command_works(tmp_path: Path):
+    pytest.importorskip("torch", reason="the conversion commands need PyTorch")
+    for name in ("configs", "data_prep", "asccl_jax", "DECA_torch_bridge"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "XLA_FLAGS": "",
+    }
+
+    def run(command: str) -> None:
+        result = subprocess.run(
+            smaller(command), shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+
+    for command in in_the_order_of_what_they_need(COMMANDS):
+        if "videos/clips.csv" in command:
+            (tmp_path / "heads").rename(tmp_path / "videos")
+            shutil.move(tmp_path / "records", tmp_path / "records_of_heads")
+        if command.startswith("python -m asccl_jax.main"):
+            shutil.rmtree(tmp_path / "records")
+            shutil.move(tmp_path / "records_of_heads", tmp_path / "records")
+        if "backbone.pth" in command:
+            write_backbone(tmp_path / "backbone.pth")
+        run(command)
+
+    example = re.search(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL).group(1)
+    program = (
+        "import jax, jax.numpy as jnp\n"
+        "key, step = jax.random.key(0), 0\n"
+        "generated = source = jnp.zeros((1, 64, 64, 3))\n"
+        f"{example}\nassert jnp.isfinite(loss)\n"
+    )
+    run(f"{sys.executable} - <<'PROGRAM'\n{program}PROGRAM")
