@@ -150,30 +150,31 @@ def test_losses_go_on_exactly_after_kill_9_and_sigterm_at_any_moment(train, tmp_
 
 
 @pytest.mark.slow
-def test_two_processes_train_to_the_numbers_of_one_and_one_goes_on_from_there(train, tmp_path):
-    status, _, errors = finish(train(tmp_path / "one", "--config.steps=6"))
-    assert status == 0, errors
+def test_two_processes_train_to_the_numbers_of_one_and_stop_together_on_sigterm(train, tmp_path):
+    words = ("--config.evaluate_every=3", "--config.checkpoint_every=1000")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    common = ("--config.steps=4", "--multihost", f"--coordinator={address}", "--num_processes=2")
+    common = (*words, "--config.steps=1000", "--multihost", f"--coordinator={address}", "--num_processes=2")
     processes = [train(tmp_path / "two", *common, f"--process_id={index}") for index in (0, 1)]
+    wait_for_step(processes[0], tmp_path / "two", 4)
+    processes[1].send_signal(signal.SIGTERM)
     ends = [finish(process) for process in processes]
-    assert [status for status, *_ in ends] == [0, 0], ends
-    status, _, errors = finish(train(tmp_path / "two", "--config.steps=6"))
-    assert status == 0, errors
+    assert [status for status, *_ in ends] == [128 + signal.SIGTERM] * 2, ends
+    # One process goes on from where two stopped: neither the state nor the order of data depends on their number.
+    steps = last_step(tmp_path / "two") + 2
+    for workdir in (tmp_path / "two", tmp_path / "one"):
+        status, _, errors = finish(train(workdir, *words, f"--config.steps={steps}"))
+        assert status == 0, errors
 
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert [line["step"] for line in two] == [line["step"] for line in one]
     for expected, found in zip(one, two, strict=True):
         assert found.keys() == expected.keys()
         for name, value in expected.items():
-            # Sums over two halves round otherwise, and Adam's first steps turn rounding of small gradients into signs.
-            np.testing.assert_allclose(
-                found[name], value, rtol=2e-2, atol=2e-2, err_msg=f"{name} of {expected['step']}"
-            )
-    np.testing.assert_allclose(two[1]["metric/loss"], one[1]["metric/loss"], rtol=1e-5)
-    np.testing.assert_allclose(two[1]["metric/gradient_norm"], one[1]["metric/gradient_norm"], rtol=1e-4)
+            # Two halves of a batch are summed in another order, which Adam's first steps make a little more of.
+            where = f"{name} of step {expected['step']}"
+            np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-3, err_msg=where)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ class ClipSetSettings:
     """
 
     seed: int = 0
-    size: int = 128
+    size: int = 192
     identities: int = 10
     validation_identities: int = 3
     sentences: int = 4

@@ -53,7 +53,7 @@ class ComparisonSettings:
     """
 
     groups: int = 300
-    size: int = 128
+    size: int = 192
     seed: int = 0
 
 
