@@ -29,7 +29,8 @@ def build(options: StepOptions) -> tuple[Callable[[int], None], dict[str, Any], 
     settings = MetricSettings.from_dict(options.settings)
     # Half precision on a GPU is only fast with channels last; float32 keeps the published layout.
     layout = torch.channels_last if options.dtype == "bfloat16" else torch.contiguous_format
-    network = CorrelationMetricTwin(settings).to(device, memory_format=layout).train()
+    network = CorrelationMetricTwin(settings).to(device).train()
+    network.to(memory_format=layout)  # type: ignore[call-overload]  # torch's own stubs leave this form out
     optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
     shape = (options.batch_size, 3, options.image_size, options.image_size)
     query_u8, key_u8 = (

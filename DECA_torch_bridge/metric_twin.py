@@ -79,8 +79,8 @@ class _Trunk(nn.Module):
     def forward(self, image: Tensor) -> list[Tensor]:
         features = self.prelu(self.bn1(self.conv1(image)))
         maps = []
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            features = layer(features)
+        for name in ("layer1", "layer2", "layer3", "layer4"):
+            features = self.get_submodule(name)(features)
             maps.append(features)
         return maps
 

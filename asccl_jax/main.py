@@ -51,6 +51,8 @@ def _train(command: command_line.TrainCommand) -> int:
 
     if command.multihost:
         runtime.connect_processes(command.coordinator, command.num_processes, command.process_id)
+        if jax.process_index() > 0:
+            _LOG.setLevel(logging.WARNING)
     runtime.use_compilation_cache(command.config.compilation_cache_dir)
     _LOG.info("workdir %s; computing on %s", command.workdir, runtime.describe_devices())
     experiment = recipe.build_experiment(command.config)

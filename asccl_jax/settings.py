@@ -140,7 +140,10 @@ class MetricSettings:
         unknown = sorted(set(fields) - known)
         if unknown:
             raise InputError(f"unknown metric settings {', '.join(unknown)}; known: {', '.join(sorted(known))}")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
+        }
+        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a plain mapping that JSON can hold and `from_dict` reads back."""

@@ -52,6 +52,8 @@ class MetricTask:
 
     def __post_init__(self) -> None:
         """Compares `start` with the network, entry by entry."""
+        if self.evaluation_draws < 1:
+            raise InputError(f"config.evaluation.draws={self.evaluation_draws}: expected at least 1")
         if self.start is not None:
             _check_same_network(self.start, self.settings)
 

@@ -50,6 +50,10 @@ class BatchIterator(Protocol):
         """Goes to a position."""
         ...
 
+    def close(self) -> None:
+        """Ends the threads that read ahead."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class LoopSettings:
@@ -145,6 +149,7 @@ def fit(experiment: Experiment, workdir: Path) -> FitResult:
     """
     begin = time.monotonic()
     with contextlib.ExitStack() as stack:
+        stack.callback(experiment.batches.close)
         run = _Run(experiment, workdir, stack)
         try:
             stopped_by = run.train()

@@ -1,4 +1,4 @@
-"""The optimiser as published: Adam, epsilon outside the square root, at a constant rate unless a recipe lets it fall."""
+"""The optimiser as published: Adam, epsilon outside the square root; its rate is constant or falls."""
 
 from __future__ import annotations
 

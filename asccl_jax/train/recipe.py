@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import logging
@@ -90,8 +91,9 @@ def _metric_experiment(config: ConfigDict) -> Experiment:
     _LOG.info("training on %r, evaluating on %r", source, held_out)
 
     def settled(state: TrainState, mesh: Mesh) -> TrainState:
-        batches = itertools.islice(_training_batches(source, config), _SETTLING_BATCHES)
-        return task.settle_statistics(state, (place(batch, mesh) for batch in batches))
+        with contextlib.closing(_training_batches(source, config)) as batches:
+            first = itertools.islice(batches, _SETTLING_BATCHES)
+            return task.settle_statistics(state, (place(batch, mesh) for batch in first))
 
     return Experiment(
         task=task,

@@ -24,7 +24,7 @@ def connect_processes(coordinator: str | None, num_processes: int | None, proces
     """Joins the other processes; JAX finds what is None on Cloud TPU, Slurm, Open MPI and Kubernetes.
 
     Raises:
-      InputError: JAX cannot find out, or cannot reach the coordinator.
+      InputError: JAX cannot find out or cannot reach the coordinator, or it took to CPUs without being told.
     """
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         # Collectives between CPU processes travel through gloo, which takes messages as they come; with the scheduler
@@ -37,6 +37,8 @@ def connect_processes(coordinator: str | None, num_processes: int | None, proces
             f"--multihost: cannot join the other processes ({str(error).splitlines()[0]});"
             " give --coordinator HOST:PORT, --num_processes and --process_id"
         ) from error
+    if jax.default_backend() == "cpu" and _ORDERED_COLLECTIVES not in os.environ.get("XLA_FLAGS", ""):
+        raise InputError("--multihost on CPUs: set JAX_PLATFORMS=cpu, so that the processes can be kept in step")
 
 
 def use_compilation_cache(directory: str | None) -> None:
@@ -65,8 +67,6 @@ def describe_devices() -> str:
                 " start with `python -m asccl_jax.main`, which sets it before JAX starts",
                 xla_flags.CPU_CONVOLUTION_FLAG,
             )
-        if jax.process_count() > 1 and _ORDERED_COLLECTIVES not in os.environ.get("XLA_FLAGS", ""):
-            raise InputError("--multihost on CPUs: set JAX_PLATFORMS=cpu, so that the processes can be kept in step")
         if Path("/dev/nvidia0").exists():
             _LOG.warning(
                 "SLOW: this machine has an NVIDIA GPU, but JAX sees only the CPU; install asccl-jax[cuda]"

@@ -162,10 +162,11 @@ class Renderer:
 
     def _wall(self, samples: int) -> Float[np.ndarray, "h w 3"]:
         rng = np.random.default_rng([0xBAC6, self.person.seed])
-        clouds = smooth_noise(rng, (samples, samples), (3, 3))
+        clouds = 0.07 * smooth_noise(rng, (samples, samples), (3, 3))
+        plaster = 0.06 * smooth_noise(rng, (samples, samples), (20, 20), octaves=2)
         y, x = np.mgrid[-1 : 1 : samples * 1j, -1 : 1 : samples * 1j]
         vignette = 1.12 - 0.42 * ((x + 0.35) ** 2 + (y + 0.25) ** 2) / 2
-        wall = (vignette * np.exp(0.07 * clouds))[..., None] * np.array(self.person.look.background)
+        wall = (vignette * np.exp(clouds + plaster))[..., None] * np.array(self.person.look.background)
         return wall.astype(np.float32)
 
     def _bake(self) -> Float[np.ndarray, "n 2"]:

@@ -35,7 +35,7 @@ EMOTION_TEMPO: Mapping[str, float] = {
 _TIMING_SPREAD = 0.20
 """Standard deviation of the logarithm of one sound's length between deliveries."""
 
-SPEECH_SCALE = np.array([0.065, 0.25, 0.29, 0.29])
+SPEECH_SCALE = np.array([0.084, 0.25, 0.29, 0.29])
 """Standard deviation of jaw, spread, pucker and lower lip over sentences: the unit of `speech_distance`."""
 
 

@@ -96,8 +96,10 @@ def _noise(rng: np.random.Generator, size: int, cells: int, octaves: int = 1) ->
 
 def _tint_skin(paint: Paint, look: Look, x: Field, y: Field, front: Field, rng: np.random.Generator) -> None:
     size = len(x)
-    blotches, pores = _noise(rng, size, 10, 3), rng.standard_normal((size, size)).astype(np.float32)
-    paint[..., :3] *= np.exp(0.045 * blotches + 0.030 * pores)[..., None]
+    # Skin is mottled at every scale; without it most of a face would look alike to anything that compares places.
+    mottling = sum(strength * _noise(rng, size, cells) for cells, strength in ((10, 0.045), (28, 0.045), (72, 0.045)))
+    pores = rng.standard_normal((size, size)).astype(np.float32)
+    paint[..., :3] *= np.exp(mottling + 0.030 * pores)[..., None]
     paint[..., 0] *= np.exp(0.020 * _noise(rng, size, 16, 2))
     cheeks = mirrored_bell(x, 0.0400, 0.0130) * bell(y + 0.0080, 0.0130) * front
     _scale(paint, cheeks, (1.06, 0.80, 0.82))

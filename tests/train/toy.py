@@ -68,6 +68,9 @@ class ToyBatches:
     def set_state(self, state):
         self.position = state["next_index"]
 
+    def close(self):
+        pass
+
 
 def rows(seed, count, width=3):
     x = np.random.default_rng(seed).normal(size=(count, width)).astype(np.float32)
