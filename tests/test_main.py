@@ -172,9 +172,11 @@ def test_two_processes_train_to_the_numbers_of_one_and_stop_together_on_sigterm(
     for expected, found in zip(one, two, strict=True):
         assert found.keys() == expected.keys()
         for name, value in expected.items():
-            # Two halves of a batch are summed in another order, which Adam's first steps make a little more of.
+            # Two halves of a batch are summed in another order. Training scalars differ by some 1e-5; scores under the
+            # running statistics of a few steps amplify that, and a share of hits moves by whole hits.
+            tolerance = 0.02 if "top1" in name else 5e-3 if name.startswith("eval/") else 1e-3
             where = f"{name} of step {expected['step']}"
-            np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-3, err_msg=where)
+            np.testing.assert_allclose(found[name], value, rtol=tolerance, atol=tolerance, err_msg=where)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from asccl_jax import host_memory
 from asccl_jax.bench.worker import StepOptions, serve
 from asccl_jax.settings import MetricSettings
 from asccl_jax.tasks.metric import MetricTask
@@ -90,4 +91,5 @@ def _peak_device_memory() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    host_memory.keep_freed_memory()  # as training does
     sys.exit(serve(build))

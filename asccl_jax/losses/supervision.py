@@ -39,7 +39,7 @@ def asccl_loss(
 ) -> tuple[Float[Array, ""], CorrelationParts]:
     """Returns how far the generated faces leave the speech of the real ones, and the parts of that number.
 
-    Add it to a generator's loss in three lines (one before the training step, two in it):
+    Add it to a generator's loss in three lines, one before the training step and two in it (which is under `jit`):
 
     >>> import jax
     >>> from asccl_jax.frozen_metric import FrozenMetric
@@ -48,7 +48,7 @@ def asccl_loss(
     >>> generated, source = jax.random.uniform(jax.random.key(1), (2, 1, 48, 48, 3), minval=-1, maxval=1)
 
     >>> metric = FrozenMetric(init_variables(settings, jax.random.key(0)), settings)  # or load_metric("path/to/best")
-    >>> correlation, parts = asccl_loss(metric, generated, source, jax.random.key(2))
+    >>> correlation, parts = jax.jit(asccl_loss)(metric, generated, source, jax.random.key(2))
     >>> total = 0.0 + correlation
 
     >>> parts.stage_nce.shape, bool(total > 0)

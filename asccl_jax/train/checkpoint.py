@@ -35,7 +35,10 @@ CHANGEABLE = (
     "data.threads",
     "data.prefetch",
 )
-"""Config entries that a continued run may change: they name no other network, data order or score."""
+"""Config entries that a continued run may change: they name no other network, data order or score.
+
+`steps` is among them only where the learning rate does not depend on it.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,10 +158,12 @@ def config_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> 
       current: Config of this run, nested.
     """
     before, now = dict(_flat(saved)), dict(_flat(current))
+    fixed_length = now.get("learning_rate_schedule", "constant") != "constant"
+    changeable = [name for name in CHANGEABLE if name != "steps" or not fixed_length]
     return [
         f"config.{name} was {before[name]!r}, now {now[name]!r}"
         for name in sorted(before.keys() & now.keys())
-        if name not in CHANGEABLE and before[name] != now[name]
+        if name not in changeable and before[name] != now[name]
     ]
 
 

@@ -56,6 +56,7 @@ def test_metric_bench_reports_speed_arithmetic_and_memory_also_where_torch_is_mi
     assert "PyTorch is not installed, so JAX ran alone: pip install 'asccl-jax[bench]'" in said
 
 
+@pytest.mark.slow
 @needs_torch
 def test_metric_bench_with_torch_pairs_the_turns(tmp_path, capsys):
     report = run(tmp_path, *TINY, "--rounds", "3")
@@ -69,6 +70,7 @@ def test_metric_bench_with_torch_pairs_the_turns(tmp_path, capsys):
     assert "torch / jax processor time" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_metric_bench_alone_says_when_the_flag_is_not_in_force(tmp_path, capsys):
     report = run(tmp_path, *TINY, "--no-torch", "--no-flag")
     (row,) = report["rows"]

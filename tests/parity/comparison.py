@@ -115,7 +115,8 @@ def _of_collection(
 
 
 def _channel_means(whole: np.ndarray, _: tuple[int, ...]) -> np.ndarray:
-    return whole.mean(axis=(2, 3))
+    # In float64: NumPy sums a transposed float32 array one by one, which loses more than the network does.
+    return whole.mean(axis=(2, 3), dtype=np.float64)
 
 
 def _strided(whole: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

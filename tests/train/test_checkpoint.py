@@ -76,3 +76,8 @@ def test_only_entries_that_change_the_run_count_as_differences():
         "config.data.pairing was 'aligned', now 'mispaired'",
         "config.seed was 1, now 2",
     ]
+
+
+def test_the_length_of_a_run_is_fixed_where_its_learning_rate_falls_with_it():
+    saved = {"steps": 10, "learning_rate_schedule": "cosine"}
+    assert config_differences(saved, {**saved, "steps": 20}) == ["config.steps was 10, now 20"]
