@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from asccl_jax import xla_flags
+from asccl_jax import host_memory, xla_flags
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.train import command_line
 
@@ -38,8 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     command = command_line.parse(words)
     _start_logging()
-    # Before the first import of JAX: XLA reads its flags once.
+    # Before the first import of JAX: XLA reads its flags once, and its threads keep the allocator's first settings.
     xla_flags.apply()
+    host_memory.keep_freed_memory()
     with logging_redirect_tqdm([_LOG]):
         return _train(command)
 
