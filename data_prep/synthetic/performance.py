@@ -13,8 +13,12 @@ from data_prep.synthetic.speech import Delivery
 
 __all__ = ["POSE_SPREAD_RAD", "Performance", "act", "compose", "random_stance"]
 
-POSE_SPREAD_RAD = np.array([0.03, 0.05, 0.02])
-"""Standard deviation of a clip's mean head pitch, yaw and roll."""
+POSE_SPREAD_RAD = np.array([0.03, 0.05, 0.02]) / np.sqrt(2)
+"""Standard deviation of head pitch, yaw and roll over frames of many clips: two clips' frames differ by
+0.03, 0.05 and 0.02."""
+
+_SWAY_SHARE = 0.2
+"""Part of that variance that a head runs through within a clip; the rest lies between clips."""
 
 _INTENSITY = (0.6, 1.1)
 _NECK, _JAW, _LEFT_EYE, _RIGHT_EYE = 1, 2, 3, 4
@@ -46,7 +50,8 @@ def act(delivery: Delivery, *, seed: int) -> Performance:
     rng = np.random.default_rng([0xAC7, seed])
     time = delivery.frame_times_s
     speech = delivery.mouth()
-    turn = rng.normal(0, POSE_SPREAD_RAD) + _sway(rng, time, 0.7 * POSE_SPREAD_RAD)
+    turn = rng.normal(0, np.sqrt(1 - _SWAY_SHARE) * POSE_SPREAD_RAD)
+    turn = turn + _sway(rng, time, np.sqrt(_SWAY_SHARE) * POSE_SPREAD_RAD)
     blink = _blinks(rng, time)
     intensity = rng.uniform(*_INTENSITY) * (1 + 0.05 * np.sin(2 * np.pi * (0.6 * time + rng.random())))
     if delivery.emotion == "neutral":
@@ -57,7 +62,7 @@ def act(delivery: Delivery, *, seed: int) -> Performance:
 
 def random_stance(rng: np.random.Generator) -> tuple[Float[np.ndarray, "3"], float]:
     """Returns head rotation and blink of a single frame, spread as within clips."""
-    turn = rng.normal(0, POSE_SPREAD_RAD) + rng.normal(0, 0.5 * POSE_SPREAD_RAD)
+    turn = rng.normal(0, POSE_SPREAD_RAD)
     blink = float(rng.uniform(0.2, 1.0)) if rng.random() < 0.12 else 0.0
     return turn, blink
 
@@ -96,8 +101,9 @@ def compose(
 def _sway(
     rng: np.random.Generator, time: Float[np.ndarray, " t"], spread: Float[np.ndarray, "3"]
 ) -> Float[np.ndarray, "t 3"]:
+    """Slow turning whose root mean square is `spread`."""
     rate, phase = rng.uniform(0.15, 0.8, (3, 2)), rng.uniform(0, 2 * np.pi, (3, 2))
-    return (np.sin(2 * np.pi * rate * time[:, None, None] + phase) * [0.8, 0.5]).sum(-1) * spread
+    return (np.sin(2 * np.pi * rate * time[:, None, None] + phase) * [1.2, 0.75]).sum(-1) * spread
 
 
 def _blinks(rng: np.random.Generator, time: Float[np.ndarray, " t"]) -> Float[np.ndarray, " t"]:
