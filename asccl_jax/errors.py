@@ -1,12 +1,16 @@
-"""The one exception a person may see: bad input, named, with what to do about it."""
+"""The exceptions a person may see: bad input, and a disk that takes no more; each named, with what to do about it."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-__all__ = ["InputError", "exit_on_input_error"]
+__all__ = ["InputError", "WriteError", "exit_on_input_error", "writing"]
 
 
 class InputError(ValueError):
@@ -17,14 +21,41 @@ class InputError(ValueError):
     """
 
 
+class WriteError(RuntimeError):
+    """A file cannot be written: the disk is full, a quota is reached, access is denied.
+
+    The message is one line that names the place and the system's reason. Entry points print it without a traceback and
+    exit with status 1.
+    """
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns the system's errors in a block that writes into `WriteError`.
+
+    Args:
+      path: The file or folder that is written, for the message.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        # TensorStore, with which Orbax writes arrays, wraps the system's error into its own message.
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        raise WriteError(f"cannot write {path}: {os.strerror(int(code[1]))}") from error
+
+
 def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
-    """Wraps an entry point so that an `InputError` becomes one line on stderr and exit status 2.
+    """Wraps an entry point: `InputError` and `WriteError` become one line on stderr and exit status 2 and 1.
 
     Args:
       main: Function that returns the process's exit status.
 
     Returns:
-      The same function, never raising `InputError`.
+      The same function, never raising either.
     """
 
     @functools.wraps(main)
@@ -34,5 +65,8 @@ def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
         except InputError as error:
             sys.stderr.write(f"error: {error}\n")
             return 2
+        except WriteError as error:
+            sys.stderr.write(f"error: {error}\n")
+            return 1
 
     return guarded

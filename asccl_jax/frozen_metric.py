@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from asccl_jax.errors import InputError
+from asccl_jax.errors import InputError, writing
 from asccl_jax.models.correlation import FrozenMetric, init_variables
 from asccl_jax.settings import MetricSettings
 from asccl_jax.trees import named_shapes, shape_differences
@@ -27,20 +27,31 @@ _VARIABLES = "variables"
 def save_metric(directory: str | Path, metric: FrozenMetric) -> None:
     """Writes a metric as `metric.json` and `variables/`, replacing what was there only once the new one is whole.
 
+    Killed at any moment it leaves a whole metric, the old one or the new one, where `load_metric` finds it.
     With several processes every one may call this; the first writes.
 
     Args:
       directory: Folder to make or replace.
       metric: Metric whose variables and settings are saved.
+
+    Raises:
+      WriteError: The disk is full, or access is denied; what was there is as it was.
     """
     if jax.process_index() != 0:
         return
     directory = Path(directory).absolute()
+    with writing(directory):
+        _save(directory, metric)
+
+
+def _save(directory: Path, metric: FrozenMetric) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     unfinished = directory.with_name(f".{directory.name}.unfinished")
-    replaced = directory.with_name(f".{directory.name}.replaced")
-    for leftover in (unfinished, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
+    replaced = _replaced(directory)
+    if not directory.exists() and (replaced / _DESCRIPTION).is_file():
+        replaced.rename(directory)  # an earlier save was killed between its two renames
+    _remove(unfinished)
+    _remove(replaced)
     unfinished.mkdir()
     with _checkpointer() as checkpointer:
         checkpointer.save(unfinished / _VARIABLES, jax.device_get(metric.variables))
@@ -49,7 +60,7 @@ def save_metric(directory: str | Path, metric: FrozenMetric) -> None:
     if directory.exists():
         directory.rename(replaced)
     unfinished.rename(directory)
-    shutil.rmtree(replaced, ignore_errors=True)
+    _remove(replaced)
 
 
 def load_metric(path: str | Path) -> FrozenMetric:
@@ -80,10 +91,22 @@ def _checkpointer() -> ocp.StandardCheckpointer:
     return ocp.StandardCheckpointer(multiprocessing_options=options)
 
 
+def _replaced(directory: Path) -> Path:
+    """Returns where a metric stands while the one that replaces it takes its name."""
+    return directory.with_name(f".{directory.name}.replaced")
+
+
+def _remove(directory: Path) -> None:
+    # The description goes first: what has none is never taken for a whole metric.
+    (directory / _DESCRIPTION).unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 def _find(path: Path) -> Path:
-    for candidate in (path, path / "best", path / "last"):
-        if (candidate / _DESCRIPTION).is_file():
-            return candidate
+    for directory in (path, path / "best", path / "last"):
+        for candidate in (directory, _replaced(directory)):
+            if (candidate / _DESCRIPTION).is_file():
+                return candidate
     if not path.is_dir():
         raise InputError(f"metric {path}: no such directory; give one that save_metric or training wrote")
     raise InputError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from asccl_jax import host_memory, xla_flags
-from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.errors import InputError, WriteError, exit_on_input_error, writing
 from asccl_jax.train import command_line
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _LOG = logging.getLogger("asccl_jax")
 
 @exit_on_input_error
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains what the command line asks for and returns the exit status: 0, 1 (diverged), 2, or 128 + signal.
+    """Trains what the command line asks for and returns the exit status: 0, 1 (diverged, full disk), 2, 128 + signal.
 
     Args:
       arguments: Words after the program's name; None takes those of the process.
@@ -92,8 +92,10 @@ def _report(command: command_line.TrainCommand, seconds: float) -> str:
         return "none, as config.report_groups is 0"
     _LOG.info("scoring best/ and initial/ for the report")
     try:
-        return str(write_training_report(command.workdir, Path(command.config.data.dir), seconds=seconds, limit=groups))
-    except InputError as error:
+        with writing(command.workdir / "report"):
+            page = write_training_report(command.workdir, Path(command.config.data.dir), seconds=seconds, limit=groups)
+        return str(page)
+    except (InputError, WriteError) as error:
         return f"none: {error}"
 
 
@@ -114,8 +116,13 @@ def _start_logging() -> None:
     _LOG.handlers[:] = [handler]
     _LOG.setLevel(logging.INFO)
     _LOG.propagate = False
-    # Orbax reports each of its steps on absl's logger.
+    # Orbax reports each of its steps on absl's logger, and the traceback of every error there before it raises it.
     logging.getLogger("absl").setLevel(logging.WARNING)
+    logging.getLogger("absl").addFilter(_is_not_raised_anyway)
+
+
+def _is_not_raised_anyway(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR or "orbax" not in record.pathname
 
 
 if __name__ == "__main__":

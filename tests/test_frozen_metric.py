@@ -1,6 +1,7 @@
 """A metric on disk: whole or not at all, and every fault named."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -53,6 +54,54 @@ def test_a_save_that_dies_leaves_the_old_metric(metric, tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, load_metric(tmp_path / "metric").variables, metric.variables)
     save_metric(tmp_path / "metric", metric)
     assert [entry.name for entry in tmp_path.iterdir()] == ["metric"]
+
+
+@pytest.mark.parametrize("rename", [0, 1])
+def test_a_kill_before_either_rename_leaves_the_old_metric_where_load_finds_it(metric, tmp_path, monkeypatch, rename):
+    class Killed(BaseException):
+        pass
+
+    def doubled(times):
+        return metric.replace(variables=jax.tree.map(lambda leaf: 2**times * leaf, metric.variables))
+
+    def assert_loads(found, expected):
+        jax.tree.map(np.testing.assert_array_equal, load_metric(found).variables, expected.variables)
+
+    best = tmp_path / "best"
+    save_metric(best, metric)
+    done, real_rename = [], Path.rename
+
+    def kill_at(path, target):
+        if best in (path, target):
+            if len(done) == rename:
+                raise Killed
+            done.append(target)
+        return real_rename(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(Path, "rename", kill_at)
+        save_metric(best, doubled(1))
+    for name in (tmp_path, best):  # as `load_metric(workdir)` and `load_metric(workdir / "best")`
+        assert_loads(name, metric)
+    # A save that dies before its own renames must not lose what the one before left.
+    with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
+        patched.setattr(frozen_metric.json, "dumps", lambda *_, **__: 1 / 0)
+        save_metric(best, doubled(2))
+    assert_loads(best, metric)
+    save_metric(best, doubled(3))
+    assert_loads(best, doubled(3))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["best"]
+
+
+def test_the_rest_of_a_removed_metric_is_never_loaded(metric, tmp_path, monkeypatch):
+    save_metric(tmp_path / "best", metric)
+    with monkeypatch.context() as patched:
+        patched.setattr(frozen_metric.shutil, "rmtree", lambda *_, **__: None)  # as a kill during the removal
+        save_metric(tmp_path / "best", metric)
+    (tmp_path / "best").rename(tmp_path / "elsewhere")
+    assert len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(InputError, match=r"no metric\.json there"):
+        load_metric(tmp_path)
 
 
 def test_a_training_folder_gives_its_best_and_else_its_last(metric, tmp_path):

@@ -5,5 +5,5 @@
 * `atomic`, `example`, `records`: whole files, `tf.train.Example` and TFRecord shards, without TensorFlow.
 * `schema`, `manifest`, `tfds_metadata`: what a record holds, what a data set holds, and both told to TFDS.
 * `dataset_writer`, `dataset_reader`: a directory written and read back.
-* `frames`, `pairs`, `loader`: single frames, aligned frame pairs, batches.
+* `frames`, `pairs`, `selection`, `loader`: single frames, aligned frame pairs, a fixed few of many, batches.
 """

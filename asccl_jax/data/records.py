@@ -12,6 +12,7 @@ import hashlib
 import os
 import struct
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -154,8 +155,7 @@ class RecordSource:
         self.offsets = tuple(read_offsets(path) for path in self.paths)
         self.starts = np.cumsum([0, *(len(offsets) - 1 for offsets in self.offsets)])
         self._verify = verify
-        self._lock = threading.Lock()
-        self._descriptors: dict[int, int] = {}
+        self._start_closed()
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -209,18 +209,20 @@ class RecordSource:
     def close(self) -> None:
         """Closes the files; a later read opens them again."""
         with self._lock:
-            while self._descriptors:
-                os.close(self._descriptors.popitem()[1])
+            _close_all(self._descriptors)
 
-    def __del__(self) -> None:
-        if hasattr(self, "_descriptors"):
-            self.close()
+    def _start_closed(self) -> None:
+        self._lock = threading.Lock()
+        self._descriptors: dict[int, int] = {}
+        # When the interpreter ends the system closes the files; by then a method of ours may call what is gone.
+        weakref.finalize(self, _close_all, self._descriptors).atexit = False
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name not in ("_lock", "_descriptors")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
-        vars(self).update(state, _lock=threading.Lock(), _descriptors={})
+        vars(self).update(state)
+        self._start_closed()
 
 
 _REMEDY = "the shard is damaged: copy it again, or remove it and prepare the data set again"
@@ -231,6 +233,11 @@ def _open_shard(path: Path) -> int:
         return os.open(path, os.O_RDONLY)
     except OSError as error:
         raise InputError(f"cannot read shard {path}: {error.strerror}") from error
+
+
+def _close_all(descriptors: dict[int, int]) -> None:
+    while descriptors:
+        os.close(descriptors.popitem()[1])
 
 
 def _check_header(header: bytes, path: Path, record: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,13 +13,13 @@ from asccl_jax.data.dataset_reader import read_comparisons
 from asccl_jax.data.manifest import Manifest, read_manifest
 from asccl_jax.data.pairs import FramePairs
 from asccl_jax.data.schema import ComparisonRecord
+from asccl_jax.data.selection import evenly_spaced
 
 __all__ = [
     "CONTROLLED_SPLIT",
     "Comparisons",
     "default_split",
     "derive_comparisons",
-    "evenly_spaced",
     "load_comparisons",
 ]
 
@@ -35,9 +34,6 @@ MINIMUM_DISTANCE_FRAMES = 8
 
 _MISMATCH_RANKS = {"other_speech": 0.75, "small_speech_change": 0.25}
 """Rank, among the frames of the key clip that are far enough away, of the lip shape taken as the mismatch."""
-
-
-Item = TypeVar("Item")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,13 +113,6 @@ def derive_comparisons(directory: Path, *, split: str, limit: int | None = None)
     for group, entry in enumerate(evenly_spaced(range(len(pairs)), limit)):
         records += _compare_aligned_frame(pairs, entry, group=group, lips=lips)
     return Comparisons(tuple(records), False, split)
-
-
-def evenly_spaced(items: Sequence[Item], limit: int | None) -> list[Item]:
-    """Returns at most `limit` items at even distances, the same ones every time; all of them without a limit."""
-    if limit is None or limit >= len(items):
-        return list(items)
-    return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]
 
 
 class _LipShapes:

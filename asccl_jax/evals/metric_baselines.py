@@ -13,7 +13,7 @@ from jaxtyping import Float
 from asccl_jax.data.manifest import read_manifest
 from asccl_jax.data.pairs import FramePairs
 from asccl_jax.data.schema import ComparisonRecord
-from asccl_jax.evals.comparisons import evenly_spaced
+from asccl_jax.data.selection import evenly_spaced
 from asccl_jax.evals.contrasts import REGIONS
 from asccl_jax.evals.metric_scores import Frames
 from asccl_jax.frozen_metric import FrozenMetric

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from asccl_jax.data.schema import ComparisonRecord
-from asccl_jax.evals.comparisons import evenly_spaced
+from asccl_jax.data.selection import evenly_spaced
 from asccl_jax.evals.face_figures import Image, example_strip, pick_panels, weight_panels
 from asccl_jax.evals.metric_evaluation import Candidate, Evaluation
 from asccl_jax.evals.metric_maps import look_at_pairs

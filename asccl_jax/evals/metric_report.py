@@ -20,6 +20,7 @@ from asccl_jax.evals.metric_sections import metric_cards, metric_sections
 from asccl_jax.evals.metric_text import Grid, describe, markdown
 from asccl_jax.evals.report_page import Card, Page, Picture, Section, write_page
 from asccl_jax.frozen_metric import load_metric
+from asccl_jax.metrics_file import METRICS_FILE, read_metrics
 
 __all__ = ["write_evaluation", "write_training_report"]
 
@@ -96,7 +97,7 @@ def _evaluation_page(evaluation: Evaluation) -> Page:
 def _training_page(
     workdir: Path, evaluation: Evaluation, config: Mapping[str, Any], manifest: Manifest, seconds: float | None
 ) -> Page:
-    history = _read_history(workdir / "metrics.jsonl")
+    history = read_metrics(workdir / METRICS_FILE)
     trained = evaluation.candidates[0].metric
     settings = trained.settings
     network = f"IResNet-{settings.depth}" if settings.stage_blocks is None else f"IResNet of {settings.blocks} blocks"
@@ -173,9 +174,3 @@ def _settings_grid(config: Mapping[str, Any]) -> Grid:
         elif value is not None:
             rows.append((name, json.dumps(value)))
     return Grid("Recipe", "Entries left to their defaults by `compat` are not listed.", ("entry", "value"), tuple(rows))
-
-
-def _read_history(path: Path) -> History:
-    """Whole lines of the scalars' file; a last line that a kill cut short is left out."""
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, no_type_check
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -58,6 +59,7 @@ class LocationScores:
     key: Float[Array, "b p e"]
 
 
+@no_type_check  # a tree map puts axes, shapes and None where arrays were
 @struct.dataclass
 class CorrelationParts:
     """What the loss is made of, one number a stage.
@@ -72,12 +74,12 @@ class CorrelationParts:
       top1: Share of disparities whose nearest key disparity is the corresponding one.
     """
 
-    stage_losses: Float[Array, "4"]
-    stage_nce: Float[Array, "4"]
-    mean_weight: Float[Array, "4"]
-    corresponding_similarity: Float[Array, "4"]
-    other_similarity: Float[Array, "4"]
-    top1: Float[Array, "4"]
+    stage_losses: Float[Array | np.ndarray, "4"]
+    stage_nce: Float[Array | np.ndarray, "4"]
+    mean_weight: Float[Array | np.ndarray, "4"]
+    corresponding_similarity: Float[Array | np.ndarray, "4"]
+    other_similarity: Float[Array | np.ndarray, "4"]
+    top1: Float[Array | np.ndarray, "4"]
 
 
 def neighbour_disparities(features: Float[Array, "b h w c"], centres: Int[Array, "n 2"]) -> Float[Array, "b p c"]:

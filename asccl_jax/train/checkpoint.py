@@ -15,11 +15,11 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Sharding
 
-from asccl_jax.errors import InputError
+from asccl_jax.errors import InputError, writing
 from asccl_jax.trees import named_shapes, shape_differences
 from asccl_jax.types import TrainState
 
-__all__ = ["Checkpoints", "Restored", "config_differences"]
+__all__ = ["Checkpoints", "Restored", "config_differences", "newest_on_disk"]
 
 CHANGEABLE = (
     "steps",
@@ -66,7 +66,8 @@ class Checkpoints:
 
     def __init__(self, directory: Path, *, keep: int) -> None:
         self.directory = directory.resolve()
-        self.directory.mkdir(parents=True, exist_ok=True)
+        with writing(self.directory):
+            self.directory.mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(
             self.directory,
             item_handlers={
@@ -95,17 +96,19 @@ class Checkpoints:
         config: dict[str, Any],
         progress: dict[str, Any],
     ) -> None:
-        """Starts to save; returns when the state has left the devices, so that it may be donated."""
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                data=ocp.args.JsonSave(data),
-                config=ocp.args.JsonSave(config),
-                progress=ocp.args.JsonSave(progress),
-            ),
-            force=True,
+        """Starts to save; returns when the state has left the devices, so that it may be donated.
+
+        Raises:
+          WriteError: This save cannot start, or the one before has failed in the background.
+        """
+        parts = ocp.args.Composite(
+            state=ocp.args.StandardSave(state),
+            data=ocp.args.JsonSave(data),
+            config=ocp.args.JsonSave(config),
+            progress=ocp.args.JsonSave(progress),
         )
+        with writing(self.directory):
+            self._manager.save(step, args=parts, force=True)
 
     def restore(self, like: TrainState, *, config: dict[str, Any], sharding: Sharding) -> Restored | None:
         """Returns the newest checkpoint, or None where there is none.
@@ -140,12 +143,19 @@ class Checkpoints:
         return Restored(state=state, data=notes["data"], progress=notes["progress"])
 
     def wait(self) -> None:
-        """Returns once everything started is on disk; raises what a save in the background raised."""
-        self._manager.wait_until_finished()
+        """Returns once everything started is on disk; raises `WriteError` where a save in the background failed."""
+        with writing(self.directory):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits and releases the background threads."""
-        self._manager.close()
+        """Waits, as `wait` does, and releases the background threads."""
+        with writing(self.directory):
+            self._manager.close()
+
+
+def newest_on_disk(directory: Path) -> int | None:
+    """Returns the step of the newest complete checkpoint in a folder, whatever became of the run that wrote it."""
+    return max((int(path.name) for path in directory.glob("*") if path.name.isdigit()), default=None)
 
 
 def config_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:

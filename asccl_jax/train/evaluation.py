@@ -15,7 +15,7 @@ from asccl_jax.tasks import Scalars, Task
 from asccl_jax.train.sharding import place, replicated, split_over_data
 from asccl_jax.types import TrainState
 
-__all__ = ["HeldOutBatches", "Scorer", "evenly_spaced"]
+__all__ = ["HeldOutBatches", "Scorer"]
 
 
 HeldOutBatches: TypeAlias = Iterable[tuple[Any, Bool[np.ndarray, " b"]]]
@@ -57,14 +57,3 @@ class Scorer:
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)
         return {name: total / examples for name, total in totals.items()}
-
-
-def evenly_spaced(count: int, limit: int) -> list[int]:
-    """Returns at most `limit` positions of 0..count-1 at even distances, the same ones every time.
-
-    >>> evenly_spaced(10, 4)
-    [0, 3, 6, 9]
-    >>> evenly_spaced(3, 8)
-    [0, 1, 2]
-    """
-    return sorted({round(position) for position in np.linspace(0, count - 1, min(count, limit)).tolist()})

@@ -16,9 +16,9 @@ import jax
 from jax.sharding import Mesh
 
 from asccl_jax.data.atomic import write_atomically
-from asccl_jax.errors import InputError
+from asccl_jax.errors import InputError, WriteError, writing
 from asccl_jax.tasks import Task
-from asccl_jax.train.checkpoint import Checkpoints
+from asccl_jax.train.checkpoint import Checkpoints, newest_on_disk
 from asccl_jax.train.evaluation import HeldOutBatches, Scorer
 from asccl_jax.train.progress import Progress
 from asccl_jax.train.scalars import NonFiniteError, ScalarQueue, check_finite
@@ -30,6 +30,7 @@ from asccl_jax.types import TrainState
 __all__ = ["BatchIterator", "DivergedError", "Experiment", "FitResult", "LoopSettings", "fit"]
 
 CONFIG_FILE = "config.json"
+CHECKPOINTS = "checkpoints"
 
 _LOG = logging.getLogger(__name__)
 
@@ -146,7 +147,19 @@ def fit(experiment: Experiment, workdir: Path) -> FitResult:
     Raises:
       InputError: The checkpoint there is of another network or config, or the data is broken.
       DivergedError: A scalar became NaN or infinite. The checkpoints on disk are from before that.
+      WriteError: The disk is full, or access is denied. The checkpoints on disk are whole.
     """
+    try:
+        return _fit(experiment, workdir)
+    except WriteError as error:
+        good = newest_on_disk(workdir / CHECKPOINTS)
+        safe = f"checkpoint {good} is whole" if good is not None else "there is no checkpoint yet"
+        raise WriteError(
+            f"training stopped: {error}; {safe}: make room and give the same command, which goes on from there"
+        ) from error
+
+
+def _fit(experiment: Experiment, workdir: Path) -> FitResult:
     begin = time.monotonic()
     with contextlib.ExitStack() as stack:
         stack.callback(experiment.batches.close)
@@ -179,7 +192,7 @@ class _Run:
         self.experiment = experiment
         self.workdir = workdir
         self.mesh = data_mesh(settings.batch_size)
-        self.checkpoints = Checkpoints(workdir / "checkpoints", keep=settings.keep_checkpoints)
+        self.checkpoints = Checkpoints(workdir / CHECKPOINTS, keep=settings.keep_checkpoints)
         stack.callback(self.checkpoints.close)
         self.step = 0
         self.best_step: int | None = None
@@ -187,7 +200,8 @@ class _Run:
         self.state = self._first_state()
         main_process = jax.process_index() == 0
         if main_process:
-            write_atomically(workdir / CONFIG_FILE, json.dumps(experiment.config, indent=2) + "\n")
+            with writing(workdir):
+                write_atomically(workdir / CONFIG_FILE, json.dumps(experiment.config, indent=2) + "\n")
         # Without a checkpoint nothing that an attempt wrote counts, its score of the untrained state included.
         kept = self.step if self.checkpoints.latest_step() is not None else -1
         self.writer = stack.enter_context(ScalarWriter(workdir, last_step=kept)) if main_process else None
@@ -254,13 +268,13 @@ class _Run:
     def _score_baseline(self) -> None:
         baseline = self.experiment.baseline(self.state, self.mesh)
         self._score(baseline)
-        self.experiment.task.export(baseline, self.workdir / "initial")
+        self._export(baseline, "initial")
 
     def _evaluate(self) -> None:
         score = self._score(self.state)
         if self.best_score is None or score < self.best_score:
             self.best_step, self.best_score = self.step, score
-            self.experiment.task.export(self.state, self.workdir / "best")
+            self._export(self.state, "best")
 
     def _score(self, state: TrainState) -> float:
         means = self.scorer.means(state)
@@ -281,4 +295,8 @@ class _Run:
             config=self.experiment.config,
             progress={"best_step": self.best_step, "best_score": self.best_score},
         )
-        self.experiment.task.export(self.state, self.workdir / "last")
+        self._export(self.state, "last")
+
+    def _export(self, state: TrainState, name: str) -> None:
+        with writing(self.workdir / name):
+            self.experiment.task.export(state, self.workdir / name)

@@ -16,11 +16,12 @@ from ml_collections import ConfigDict
 
 from asccl_jax.data.loader import evaluation_batches, training_batches
 from asccl_jax.data.pairs import FramePairs
+from asccl_jax.data.selection import evenly_spaced
 from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import load_metric
 from asccl_jax.settings import MetricSettings
 from asccl_jax.tasks.metric import MetricTask
-from asccl_jax.train.evaluation import HeldOutBatches, evenly_spaced
+from asccl_jax.train.evaluation import HeldOutBatches
 from asccl_jax.train.loop import Experiment, LoopSettings
 from asccl_jax.train.optimizer import adam
 from asccl_jax.train.sharding import place
@@ -134,7 +135,7 @@ def _held_out_batches(source: FramePairs, config: ConfigDict) -> HeldOutBatches:
     return evaluation_batches(
         source,
         batch_size=-(-config.evaluation.batch_size // devices) * devices,
-        indices=evenly_spaced(len(source), config.evaluation.pairs),
+        indices=evenly_spaced(range(len(source)), config.evaluation.pairs),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         threads=config.data.threads,

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
-import tensorboardX
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
 
 from asccl_jax.data.atomic import write_atomically
+from asccl_jax.errors import writing
+from asccl_jax.metrics_file import METRICS_FILE, read_metrics
 
-__all__ = ["METRICS_FILE", "ScalarWriter", "read_metrics", "trim_metrics"]
+__all__ = ["ScalarWriter", "trim_metrics"]
 
-METRICS_FILE = "metrics.jsonl"
+
+_EVENTS_INTERVAL_S = 10.0
+"""TensorBoard sees new scalars this late, or with the next checkpoint."""
 
 
 class ScalarWriter:
     """Writes lines `{"step": 10, "metric/loss": 1.5, ...}`, and the same scalars as TensorBoard events.
+
+    Every method raises `WriteError` where the disk is full.
 
     Args:
       workdir: Folder of the run.
@@ -26,10 +36,12 @@ class ScalarWriter:
     """
 
     def __init__(self, workdir: Path, *, last_step: int) -> None:
+        self._workdir = workdir
         path = workdir / METRICS_FILE
-        trim_metrics(path, last_step)
-        self._file = path.open("a", encoding="utf-8")
-        self._events = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=last_step + 1)
+        with writing(workdir):
+            trim_metrics(path, last_step)
+            self._file = path.open("a", encoding="utf-8")
+            self._events = _EventFile(workdir / "tensorboard", first_step=last_step + 1)
 
     def __enter__(self) -> ScalarWriter:
         return self
@@ -37,35 +49,56 @@ class ScalarWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.sync()
-        self._file.close()
-        self._events.close()
+        with writing(self._workdir), contextlib.closing(self._events), self._file:
+            self._sync()
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes the scalars of one step."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        with writing(self._workdir):
+            self._file.write(json.dumps({"step": step, **values}) + "\n")
+            self._file.flush()
+            self._events.write(step, values)
 
     def sync(self) -> None:
         """Returns once everything written is on the disk; call it before a checkpoint that counts on it."""
+        with writing(self._workdir):
+            self._sync()
+
+    def _sync(self) -> None:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._events.flush()
 
 
-def read_metrics(path: Path) -> list[dict[str, int | float]]:
-    """Returns the whole lines of a metrics file, in order; a last line cut short by a kill is left out.
+class _EventFile:
+    """TensorBoard's file of scalars, written in the calling thread.
 
-    Args:
-      path: The file; an absent one has no lines.
+    Not by tensorboardX's SummaryWriter: its thread dies on a full disk, and then its queue fills and blocks for good.
     """
-    if not path.is_file():
-        return []
-    *lines, unfinished = path.read_text(encoding="utf-8").split("\n")
-    del unfinished
-    return [json.loads(line) for line in lines]
+
+    def __init__(self, directory: Path, *, first_step: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._file = EventsWriter(str(directory / "events"))
+        self._flushed_s = time.monotonic()
+        # TensorBoard hides what an interrupted attempt wrote from this step on.
+        self._add(Event(step=first_step, session_log=SessionLog(status=SessionLog.START)))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._add(Event(step=step, summary=Summary(value=scalars)))
+        if time.monotonic() - self._flushed_s > _EVENTS_INTERVAL_S:
+            self.flush()
+
+    def flush(self) -> None:
+        self._flushed_s = time.monotonic()
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _add(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._file.write_event(event)
 
 
 def trim_metrics(path: Path, last_step: int) -> None:

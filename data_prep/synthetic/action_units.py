@@ -66,42 +66,21 @@ UPPER_FACE_UNITS = ("brow_inner_up", "brow_outer_up", "brow_lower", "lid_wide", 
 
 EMOTION_UNITS: Mapping[str, Mapping[str, float]] = {
     "neutral": {},
-    "angry": {
-        "brow_lower": 1.2,
-        "squint": 0.35,
-        "lid_wide": 0.25,
-        "nose_wrinkle": 0.35,
-        "lip_press": 0.7,
-        "corner_down": 0.3,
-    },
+    "angry": {"brow_lower": 1.2, "squint": 0.35, "lid_wide": 0.25, "nose_wrinkle": 0.4, "lip_press": 0.3},
     "disgusted": {
         "nose_wrinkle": 1.2,
-        "upper_lip_raise": 0.95,
+        "upper_lip_raise": 0.8,
         "brow_lower": 0.5,
         "squint": 0.65,
-        "corner_down": 0.5,
+        "corner_down": 0.35,
         "cheek_raise": 0.5,
     },
-    "fear": {
-        "brow_inner_up": 1.05,
-        "brow_outer_up": 0.5,
-        "brow_lower": 0.4,
-        "lid_wide": 1.0,
-        "lip_stretch": 1.0,
-        "lower_lip_down": 0.55,
-        "corner_down": 0.15,
-    },
-    "happy": {"smile": 1.05, "cheek_raise": 0.9, "squint": 0.35, "upper_lip_raise": 0.30, "lower_lip_down": 0.20},
-    "sad": {"brow_inner_up": 1.1, "brow_lower": 0.25, "corner_down": 1.0, "blink": 0.22, "chin_raise": 0.6},
-    "surprised": {
-        "brow_inner_up": 1.05,
-        "brow_outer_up": 1.2,
-        "lid_wide": 1.15,
-        "lower_lip_down": 0.45,
-        "pucker": 0.15,
-    },
+    "fear": {"brow_inner_up": 1.05, "brow_outer_up": 0.5, "brow_lower": 0.4, "lid_wide": 1.0, "lip_stretch": 0.8},
+    "happy": {"smile": 1.05, "cheek_raise": 0.9, "squint": 0.35, "upper_lip_raise": 0.20},
+    "sad": {"brow_inner_up": 1.1, "brow_lower": 0.25, "corner_down": 1.0, "blink": 0.22, "chin_raise": 0.3},
+    "surprised": {"brow_inner_up": 1.05, "brow_outer_up": 1.2, "lid_wide": 1.15},
 }
-"""Action units of each emotion at intensity 1."""
+"""Action units of each emotion at intensity 1; jaw, lower lip and pucker belong to speech."""
 
 assert tuple(EMOTION_UNITS) == EMOTIONS
 

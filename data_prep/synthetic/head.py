@@ -243,5 +243,6 @@ def _face_proper(skin: SkinSheet) -> Int[np.ndarray, " g"]:
     row, column = centres[:, 0] // columns, centres[:, 0] % columns
     on_grid = (skin.faces < rows * columns).all(axis=1)
     inside = (skin.loop[np.minimum(row, rows - 1)] < JAW_LOOP - 1e-6) & (skin.loop[np.minimum(row, rows - 1)] > 5.5)
-    inside &= np.abs(skin.angle[column]) < 1.42
+    within = np.abs(skin.angle) < 1.42
+    inside &= within[column] & within[np.minimum(column + 1, columns - 1)]
     return np.flatnonzero(on_grid & inside).astype(np.int32)

@@ -1,6 +1,9 @@
 import concurrent.futures
 import pickle
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import google_crc32c
 import numpy as np
@@ -85,6 +88,39 @@ def test_reading_is_safe_in_threads_and_after_pickling(shard):
     numbers = list(range(len(source))) * 50
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert list(pool.map(source.__getitem__, numbers)) == [RECORDS[number % 4] for number in numbers]
+
+
+@pytest.mark.parametrize("make", [lambda source: source, lambda source: pickle.loads(pickle.dumps(source))])
+def test_a_source_that_is_dropped_closes_its_files(shard, make):
+    def open_shards():
+        return sum(link.resolve() == shard.resolve() for link in Path("/proc/self/fd").iterdir())
+
+    source = make(RecordSource([shard]))
+    assert source[0] == RECORDS[0]
+    assert open_shards() == 1
+    source.close()
+    assert open_shards() == 0
+    assert source[0] == RECORDS[0]
+    assert open_shards() == 1
+    del source
+    assert open_shards() == 0
+
+
+def test_a_source_that_outlives_the_interpreters_modules_ends_quietly(shard):
+    program = (
+        "import sys\n"
+        "from asccl_jax.data import records\n"
+        "class Late:\n"
+        "    def __del__(self):\n"
+        "        vars(records).update(dict.fromkeys(vars(records)))\n"  # as the interpreter does when it ends
+        "source = records.RecordSource(sys.argv[1:])\n"
+        "assert source[0] == b'first'\n"
+        "sys.modules['late'], sys.modules['later'] = Late(), source\n"
+        "del source\n"
+    )
+    command = [sys.executable, "-c", program, str(shard)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("byte", range(37, 1053, 97))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from asccl_jax.errors import InputError
-from asccl_jax.evals.comparisons import derive_comparisons, evenly_spaced, lip_shape, load_comparisons
+from asccl_jax.evals.comparisons import derive_comparisons, lip_shape, load_comparisons
 from tests.evals.toy_records import landmarks, write_records
 
 
@@ -60,11 +60,6 @@ def test_lip_shape_ignores_place_size_and_rotation():
     # float32 landmarks.
     np.testing.assert_allclose(lip_shape(moved), lip_shape(points), atol=1e-5)
     assert np.abs(lip_shape(landmarks(8.0)) - lip_shape(points)).max() > 0.1
-
-
-def test_evenly_spaced_keeps_both_ends():
-    assert evenly_spaced(range(10), 4) == [0, 3, 6, 9]
-    assert evenly_spaced([1, 2], 5) == [1, 2]
 
 
 def test_missing_splits_and_pairs_are_named(records: Path, tmp_path: Path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from asccl_jax.losses.contrastive import (
+    CorrelationParts,
     correlation_loss,
     cosines_along_pairs,
     disparity_weights,
@@ -30,6 +31,15 @@ traced_scores = jax.jit(location_scores, static_argnums=(2, 4))
 
 def random_units(seed, shape=(2, 16, 6)):
     return unit_vectors(jax.random.normal(jax.random.key(seed), shape))
+
+
+def test_parts_can_be_fetched_to_the_host_and_mapped_to_other_things():
+    names = [field.name for field in dataclasses.fields(CorrelationParts)]
+    parts = CorrelationParts(**{name: jnp.arange(4.0) for name in names})
+    fetched = jax.device_get(parts)
+    assert all(isinstance(getattr(fetched, name), np.ndarray) for name in names)
+    assert jax.tree.map(np.shape, parts).top1 == (4,)
+    assert jax.tree.map(lambda *leaves: np.stack(leaves), fetched, fetched).top1.shape == (2, 4)
 
 
 def random_maps(seed, scale=1.0):

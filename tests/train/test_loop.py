@@ -1,17 +1,20 @@
 """The loop: exact continuation, a safe end on NaN and on signals, the right files."""
 
+import errno
 import json
 import os
 import signal
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
-from asccl_jax.errors import InputError
+from asccl_jax.errors import InputError, WriteError
+from asccl_jax.metrics_file import read_metrics
 from asccl_jax.train.loop import DivergedError, LoopSettings, fit
-from asccl_jax.train.writer import read_metrics
-from tests.train.toy import experiment
+from asccl_jax.train.writer import ScalarWriter
+from tests.train.toy import ToyTask, experiment
 
 
 def metrics(workdir, *, timed=False):
@@ -80,6 +83,48 @@ def test_a_non_finite_loss_stops_naming_scalar_and_step_and_leaves_the_last_chec
     assert (tmp_path / "last/w.json").read_text() == good
     assert all(np.isfinite(list(line.values())).all() for line in metrics(tmp_path))
     assert fit(experiment(steps=6), tmp_path).step == 6
+
+
+SYSTEMS_ERRORS = [
+    OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    # What TensorStore makes of the same.
+    ValueError("RESOURCE_EXHAUSTED: Failed to write 18 bytes: No space left on device [os_error_code='28']"),
+]
+
+
+@pytest.mark.parametrize("cause", SYSTEMS_ERRORS, ids=["system", "tensorstore"])
+def test_a_disk_that_fills_during_a_background_save_is_one_line_and_leaves_the_last_checkpoint(
+    tmp_path, monkeypatch, cause
+):
+    fit(experiment(steps=12), tmp_path / "straight")
+    workdir = tmp_path / "full"
+    real_save = ocp.JsonCheckpointHandler._save_fn  # runs in Orbax's background
+
+    async def full_disk(self, item, directory):
+        if any(part.startswith("6.") for part in directory.parts):
+            raise cause
+        return await real_save(self, item, directory)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ocp.JsonCheckpointHandler, "_save_fn", full_disk)
+        with pytest.raises(WriteError) as error:
+            fit(experiment(steps=12), workdir)
+    message = str(error.value)
+    assert "\n" not in message
+    assert f"cannot write {workdir / 'checkpoints'}: No space left on device; checkpoint 4 is whole" in message
+    assert checkpoint_steps(workdir) == [2, 4]
+    assert fit(experiment(steps=12), workdir).step == 12
+    assert metrics(workdir) == metrics(tmp_path / "straight")
+
+
+@pytest.mark.parametrize(("owner", "method"), [(ScalarWriter, "_sync"), (ToyTask, "export")])
+def test_a_full_disk_is_named_whatever_was_to_be_written(tmp_path, monkeypatch, owner, method):
+    def full_disk(self, *_):
+        raise SYSTEMS_ERRORS[0]
+
+    monkeypatch.setattr(owner, method, full_disk)
+    with pytest.raises(WriteError, match="No space left on device; there is no checkpoint yet"):
+        fit(experiment(steps=4), tmp_path)
 
 
 def test_held_out_means_ignore_the_filling_of_the_last_batch_and_best_is_the_lowest(tmp_path):

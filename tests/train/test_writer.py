@@ -5,7 +5,8 @@ import json
 from tensorboardX.proto.event_pb2 import Event
 
 from asccl_jax.data.records import RecordSource
-from asccl_jax.train.writer import ScalarWriter, read_metrics, trim_metrics
+from asccl_jax.metrics_file import read_metrics
+from asccl_jax.train.writer import ScalarWriter, trim_metrics
 
 
 def test_every_line_is_json_with_its_step_and_full_precision(tmp_path):

@@ -1,0 +1,41 @@
+"""What a person sees of an error: one line and an exit status."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from asccl_jax.errors import InputError, WriteError, exit_on_input_error, writing
+
+FULL = os.strerror(errno.ENOSPC)
+
+
+@pytest.mark.parametrize(("error", "status"), [(InputError("no such thing"), 2), (WriteError("no room"), 1)])
+def test_entry_points_say_one_line_and_end_with_a_status(capsys, error, status):
+    @exit_on_input_error
+    def main():
+        raise error
+
+    assert main() == status
+    assert capsys.readouterr().err == f"error: {error}\n"
+
+
+def test_other_errors_of_an_entry_point_are_bugs_and_stay_loud():
+    with pytest.raises(ZeroDivisionError):
+        exit_on_input_error(lambda: 1 // 0)()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, FULL), ValueError(f"RESOURCE_EXHAUSTED: Failed to write: {FULL} [os_error_code='28']")],
+    ids=["system", "tensorstore"],
+)
+def test_the_systems_errors_are_named_with_the_place_that_was_written(error):
+    with pytest.raises(WriteError, match=f"^cannot write runs/1: {FULL}$"), writing(Path("runs/1")):
+        raise error
+
+
+def test_errors_that_are_not_the_systems_pass_through():
+    with pytest.raises(InputError, match="bad value"), writing(Path("runs/1")):
+        raise InputError("bad value")
