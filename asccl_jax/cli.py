@@ -33,6 +33,9 @@ COMMANDS: dict[str, Command] = {
     "inspect": Command("asccl_jax.data.__main__", "summarise and verify a directory of records"),
     "train": Command("asccl_jax.main", "train a model from a config"),
     "evaluate-metric": Command("asccl_jax.evals.evaluate_metric", "score a trained metric against baselines"),
+    "assets": Command(
+        "DECA_torch_bridge.assets_check", "check the head model's files, or write the built-in ones", "bridge"
+    ),
     "convert": Command("DECA_torch_bridge.convert", "convert weights between PyTorch and Flax", "bridge"),
     "bench": Command("asccl_jax.bench.__main__", "measure speed and memory"),
 }

@@ -32,11 +32,37 @@ def test_small_metric_golden_is_met(precision):
     assert "all arrays pass" in result.stdout
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_goldens_of_heads_and_encoders_are_met_in_one_run(precision, capsys):
+    words = ["--goldens", str(GOLDENS), "--only", "flame_deca_one", "--only", "deca_encoders", "--precision", precision]
+    assert main(words) == 0
+    report = capsys.readouterr().out
+    assert "FAILS" not in report
+    assert report.index("\nflame_deca_one  (seed 4,") < report.index("\ndeca_encoders  (seed 6,")
+    assert "all arrays pass" in report
+
+
+def test_a_golden_that_is_not_met_fails_the_run(tmp_path, capsys):
+    for name in ("recipe_check.json", "README.md", "manifests"):
+        (tmp_path / name).symlink_to(GOLDENS / name)
+    with np.load(GOLDENS / "flame_deca_one.npz") as file:
+        arrays = dict(file)
+    arrays["raster/pix_to_face"][0, 32, 32] += 1
+    np.savez(tmp_path / "flame_deca_one.npz", **arrays)
+    assert main(["--goldens", str(tmp_path)]) == 1
+    report = capsys.readouterr().out
+    assert [line.split()[0] for line in report.splitlines() if "FAILS" in line] == ["raster/pix_to_face"]
+    assert "1 arrays fall short" in report
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--goldens", "nowhere"], "--goldens nowhere: no such directory"),
-        (["--goldens", str(GOLDENS), "--only", "metric_big"], "--only metric_big: expected one of metric_small"),
+        (
+            ["--goldens", str(GOLDENS), "--only", "metric_big"],
+            "--only metric_big: expected one of deca_encoders, flame_deca_one, metric_small",
+        ),
     ],
 )
 def test_bad_arguments_exit_with_one_line(arguments, message, capsys):

@@ -1,0 +1,95 @@
+"""Which picture a head is drawn into: the crop it was estimated in, the source frame, or any frame aligned with it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from asccl_jax.errors import InputError
+from DECA_torch_bridge.camera import CROP_SIZE
+from DECA_torch_bridge.codes import CodeDict
+
+__all__ = ["View", "aligned_view", "crop_view", "source_view", "warp"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class View:
+    """A picture per frame.
+
+    Attributes:
+      size: Height and width in pixels.
+      placement: For each frame, the matrix from pixel positions of the 224-pixel crop to those of the picture, pixels
+        counted from the middle of the first; a similarity.
+    """
+
+    size: tuple[int, int]
+    placement: Float[np.ndarray, "t 2 3"]
+
+
+def crop_view(codes: CodeDict, size: int = CROP_SIZE) -> View:
+    """Returns the view of the crop itself, scaled so that it fills a square picture."""
+    scale = size / CROP_SIZE
+    matrix = np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2]])
+    return View((size, size), np.repeat(matrix[None], len(codes), axis=0))
+
+
+def source_view(codes: CodeDict) -> View:
+    """Returns the view of the frames that the codes were estimated from.
+
+    Raises:
+      InputError: The code dict does not say which they were.
+    """
+    if codes.tform is None or codes.original_size is None:
+        raise InputError("code dict: no tform or no original_size, so where its crops lie in the source is not known")
+    width, height = codes.original_size
+    return View((height, width), np.linalg.inv(codes.tform.astype(np.float64))[:, :2])
+
+
+def aligned_view(codes: CodeDict, matrices: Float[np.ndarray, "t 2 3"], size: int | tuple[int, int] = 256) -> View:
+    """Returns the view of source frames after an alignment.
+
+    Args:
+      codes: Code dict that knows its source frames.
+      matrices: From pixel positions of the source frame to those of the aligned one (a similarity, as
+        `cv2.warpAffine` takes it without WARP_INVERSE_MAP).
+      size: Side of the aligned frame, or its height and width.
+
+    Raises:
+      InputError: The code dict does not say where its crops lie in the source, or the numbers of frames differ.
+    """
+    if len(matrices) != len(codes):
+        raise InputError(f"alignment: {len(matrices)} matrices for {len(codes)} frames, expected one each")
+    to_source = np.concatenate(
+        [source_view(codes).placement, np.tile(np.array([0.0, 0.0, 1.0]), (len(codes), 1, 1))], axis=1
+    )
+    return View((size, size) if isinstance(size, int) else size, matrices @ to_source)
+
+
+def warp(images: Float[Tensor, "t h w k"], view: View) -> Float[Tensor, "t y x k"]:
+    """Returns pictures of the crop warped into a view, bilinear, 0 outside: how the published renders were placed.
+
+    Drawing into the view is sharper; this is for reproducing what exists.
+
+    Args:
+      images: Pictures of the 224-pixel crop.
+      view: Where they go.
+    """
+    height, width = images.shape[1:3]
+    matrices = torch.from_numpy(view.placement).to(images.device)
+    bottom = matrices.new_tensor([0.0, 0.0, 1.0]).expand(len(matrices), 1, 3)
+    inverse = torch.linalg.inv(torch.cat([matrices, bottom], dim=1))[:, :2]
+    rows, columns = (torch.arange(count, dtype=torch.float64, device=images.device) for count in view.size)
+    places = torch.stack(
+        [columns.expand(len(rows), -1), rows[:, None].expand(-1, len(columns)), torch.ones(*view.size).to(inverse)],
+        dim=-1,
+    )
+    taken = torch.einsum("hwk,tck->thwc", places, inverse)
+    scale = taken.new_tensor([2 / width, 2 / height])
+    grid = ((taken + 0.5) * scale - 1).to(images.dtype)
+    warped = functional.grid_sample(images.movedim(-1, 1), grid, mode="bilinear", align_corners=False)
+    return warped.movedim(1, -1)
