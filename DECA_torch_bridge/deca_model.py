@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from torch import Tensor
 from asccl_jax.errors import InputError
 from DECA_torch_bridge.detail_decoder import DetailDecoder
 from DECA_torch_bridge.encoders import coarse_encoder, detail_encoder
+from DECA_torch_bridge.state_dict import load_tensors
 
 __all__ = ["DECA_MODEL", "DecaWeights", "read_deca_model"]
 
@@ -46,7 +46,7 @@ def read_deca_model(path: Path) -> DecaWeights:
     """
     if not path.is_file():
         raise InputError(f"{path}: no such file; `asccl assets check {path.parent}` says where to get it")
-    content = _load(path)
+    content = load_tensors(path)
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, expected DECA's dictionary of networks")
     absent = [name for name in _NETWORKS if not isinstance(content.get(name), Mapping)]
@@ -57,23 +57,6 @@ def read_deca_model(path: Path) -> DecaWeights:
     if problems:
         raise InputError(f"{path}: not DECA's weights: {'; '.join(problems)}")
     return DecaWeights(*({str(key): tensor.detach() for key, tensor in content[name].items()} for name in _NETWORKS))
-
-
-def _load(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    # A damaged file can fail anywhere in the unpickler.
-    except Exception as error:
-        message = str(error)
-        forbidden = re.search(r"GLOBAL (\S+)", message)
-        if forbidden:
-            raise InputError(
-                f"{path}: refused, nothing was run: it names {forbidden[1]}, and only tensors are read; get the file"
-                " again from where it was published"
-            ) from error
-        detail = re.search(r"WeightsUnpickler error: *([^\n]+)", message)
-        reason = (detail[1] if detail else message.strip().split("\n")[0])[:160].strip() or type(error).__name__
-        raise InputError(f"{path}: damaged or not a PyTorch checkpoint: {reason}; get the file again") from error
 
 
 def _problems(network: str, weights: Mapping[Any, Any]) -> list[str]:

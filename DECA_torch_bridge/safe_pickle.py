@@ -27,7 +27,8 @@ __all__ = ["load_object_npy", "load_pickle"]
 def load_pickle(path: Path) -> Any:
     """Returns what a pickle holds, of Python 2 or 3: containers, numbers, text, arrays, SciPy's sparse matrices.
 
-    Chumpy objects come back as the arrays they hold (chumpy is not needed) and PyTorch tensors as NumPy arrays.
+    Chumpy objects come back as the arrays they hold (chumpy is not needed), PyTorch tensors as NumPy arrays, and
+    scikit-image's transforms, which NED's code dicts hold, as their 3x3 matrices.
 
     Raises:
       InputError: No such file, a name that is not on the list (it is told), a damaged file.
@@ -69,7 +70,7 @@ def _load(file: BinaryIO, path: Path) -> Any:
     except _RefusedNameError as error:
         raise InputError(
             f"{path}: refused, nothing was run: the pickle names {error}, and only arrays of numpy, chumpy,"
-            " scipy.sparse and torch are read; get the file again from where it was published"
+            " scipy.sparse, scikit-image and torch are read; get the file again from where it was published"
         ) from None
     # A damaged pickle can fail in any way.
     except Exception as error:
@@ -186,6 +187,18 @@ class _ChumpySelect(_Held):
         entries = np.asarray(plain(self.state["a"])).ravel()[np.asarray(plain(self.state["idxs"]))]
         shape = plain(self.state.get("preferred_shape"))
         return entries if shape is None else entries.reshape(shape)
+
+
+class _Transform(_Held):
+    """scikit-image's 2D transforms: their homogeneous matrix."""
+
+    def value(self, plain: Callable[[Any], Any]) -> np.ndarray:
+        if not isinstance(self.state, dict) or "params" not in self.state:
+            raise ValueError("a transform without its matrix `params`")
+        matrix = np.asarray(plain(self.state["params"]))
+        if matrix.shape != (3, 3) or matrix.dtype.kind != "f":
+            raise ValueError(f"a transform whose matrix is {matrix.shape} {matrix.dtype}, expected 3 x 3 numbers")
+        return matrix
 
 
 class _Sparse(_Held):
@@ -309,6 +322,10 @@ _NAMES: dict[tuple[str, str], Any] = {
     ("chumpy.reordering", "Select"): _ChumpySelect,
     **{(f"scipy.sparse.{file}", "csc_matrix"): _Sparse for file in ("csc", "_csc")},
     **{(f"scipy.sparse.{file}", "csr_matrix"): _SparseRows for file in ("csr", "_csr")},
+    **{
+        ("skimage.transform._geometric", name): _Transform
+        for name in ("SimilarityTransform", "EuclideanTransform", "AffineTransform", "ProjectiveTransform")
+    },
     ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
     ("torch.storage", "_load_from_bytes"): _Storage,
     **{(file, "_reconstructor"): _Function(_made) for file in ("copy_reg", "copyreg")},

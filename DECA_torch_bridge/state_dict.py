@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from asccl_jax.data.atomic import atomic_file
 from asccl_jax.errors import InputError
 
-__all__ = ["read_state_dict", "require_torch", "write_state_dict"]
+__all__ = ["load_tensors", "read_state_dict", "require_torch", "write_state_dict"]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
@@ -26,6 +27,32 @@ def require_torch(purpose: str) -> None:
     """
     if importlib.util.find_spec("torch") is None:
         raise InputError(f"{purpose} needs PyTorch, which is not installed: pip install 'asccl-jax[bridge]'")
+
+
+def load_tensors(path: Path) -> Any:
+    """Returns what `torch.save` stored: containers, numbers, text and tensors, on the CPU. PyTorch must be there.
+
+    Raises:
+      InputError: An unreadable or damaged file, or one that names anything to run (it is told, and not run).
+    """
+    import torch
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    # A damaged file can fail anywhere in the unpickler, and as an OSError where an archive is cut off.
+    except Exception as error:
+        message = str(error).strip()
+        forbidden = re.search(r"GLOBAL (\S+)", message)
+        if forbidden:
+            raise InputError(
+                f"{path}: refused, nothing was run: it names {forbidden[1]}, and only tensors are read; get the file"
+                " again from where it was published, or have its owner save model.state_dict()"
+            ) from error
+        detail = re.search(r"WeightsUnpickler error: *([^\n]+)", message)
+        reason = (detail[1] if detail else message.split("\n")[0])[:160].strip() or type(error).__name__
+        raise InputError(f"{path}: damaged or not a PyTorch checkpoint: {reason}; get the file again") from error
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -42,7 +69,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a PyTorch checkpoint (.pth, .pt, .tar)")
     require_torch(f"{path}: reading it")
-    state_dict = _unwrapped(_load(path))
+    state_dict = _unwrapped(load_tensors(path))
     problem = _problem_with(state_dict)
     if problem:
         raise InputError(f"{path}: not a PyTorch state dict: {problem}; expected a mapping of names to tensors")
@@ -71,22 +98,6 @@ def write_state_dict(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarr
     tensors = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
     with atomic_file(path) as file:
         torch.save(tensors, file)
-
-
-def _load(path: Path) -> Any:
-    import torch
-
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    # A damaged file can fail anywhere in the unpickler, a hostile one by an attempt at a forbidden name.
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise InputError(
-            f"{path}: refused: {reason}; expected a checkpoint of tensors alone. A damaged download is to be fetched"
-            " again; a file that carries Python objects is to be saved anew by its owner as model.state_dict()"
-        ) from error
 
 
 def _unwrapped(content: Any) -> Any:

@@ -29,7 +29,8 @@ def uv_charts(faces: Int[np.ndarray, "f 3"], paint: Float[np.ndarray, "n 2"]) ->
     """Returns texture coordinates, one per vertex.
 
     Every piece of the head is a grid of vertices, and its chart is that grid, which spends the texture where the mesh
-    is fine: on the face. The slits of mouth and lids are closed in the chart; nothing lies in them.
+    is fine: on the face. The slits of mouth and lids are closed in the chart; nothing lies in them. No chart is
+    mirrored: triangles turn the same way in the texture as they do seen from outside.
 
     Args:
       faces: Triangles of the head; its first piece is the skin.
@@ -41,10 +42,12 @@ def uv_charts(faces: Int[np.ndarray, "f 3"], paint: Float[np.ndarray, "n 2"]) ->
     uv[skin] = _placed(paint[skin], SKIN_BOX)
     for number in range(1, piece.max() + 1):
         vertices = np.flatnonzero(piece == number)
-        # The first cell of a grid of c columns has corners 0, c and c + 1.
-        columns = int(faces[np.argmax(piece[faces[:, 0]] == number)].max() - vertices[0]) - 1
+        # The first cell of a grid of c columns has corners 0, c and c + 1; the other way round if seen from behind.
+        cell = faces[np.argmax(piece[faces[:, 0]] == number)] - vertices[0]
+        columns = int(cell.max()) - 1
         row, column = np.divmod(vertices - vertices[0], columns)
-        uv[vertices] = _placed(np.stack([column / (columns - 1), row / row[-1]], -1), _tile(number - 1))
+        across = column / (columns - 1) if cell[0] == 0 else 1 - column / (columns - 1)
+        uv[vertices] = _placed(np.stack([across, row / row[-1]], -1), _tile(number - 1))
     return uv.astype(np.float32)
 
 

@@ -34,7 +34,10 @@ COMMANDS: dict[str, Command] = {
     "train": Command("asccl_jax.main", "train a model from a config"),
     "evaluate-metric": Command("asccl_jax.evals.evaluate_metric", "score a trained metric against baselines"),
     "assets": Command(
-        "DECA_torch_bridge.assets_check", "check the head model's files, or write the built-in ones", "bridge"
+        "DECA_torch_bridge.assets_check", "check the head model's files, or write the built-in ones", "bridge,prep"
+    ),
+    "reconstruct": Command(
+        "DECA_torch_bridge.reconstruct.command", "turn videos into code dicts and renders", "bridge,prep"
     ),
     "convert": Command("DECA_torch_bridge.convert", "convert weights between PyTorch and Flax", "bridge"),
     "bench": Command("asccl_jax.bench.__main__", "measure speed and memory"),

@@ -30,6 +30,7 @@ SMALLER = {
     "--config configs/asccl.py ": "--config configs/asccl.py:smoke ",
     "evaluate-metric ": "evaluate-metric --limit 4 ",
     "bench metric --batch 2": "bench metric --batch 2 --size 48 --depth 18 --rounds 1",
+    "bench bridge": "bench bridge --quick",
     "bench input": "bench input --size 64 --images 64 --rounds 1",
     "--output records": "--image-size 64 --output records",
 }

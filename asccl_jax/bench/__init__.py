@@ -1,1 +1,1 @@
-"""Speed and memory, measured beside PyTorch: `python -m asccl_jax.bench metric`, `python -m asccl_jax.bench input`."""
+"""Speed and memory, measured beside PyTorch: `python -m asccl_jax.bench metric`, and `bridge`, and `input`."""

@@ -60,9 +60,14 @@ class Worker:
         self._log = log
         self.description: dict[str, Any] = self._answer()
 
-    def turn(self, steps: int) -> Turn:
-        """Lets the worker do some steps and returns the mean time of one."""
-        answer = self._ask({"steps": steps})
+    def turn(self, steps: int, *, part: str | None = None) -> Turn:
+        """Lets the worker do some steps and returns the mean time of one.
+
+        Args:
+          steps: How many.
+          part: Which kind of step, of a worker that knows several.
+        """
+        answer = self._ask({"steps": steps, "part": part})
         return Turn(wall_s=answer["wall_s"] / steps, cpu_s=answer["cpu_s"] / steps)
 
     def finish(self) -> dict[str, Any]:
@@ -131,13 +136,14 @@ def start_worker(
 
 
 def serve(
-    build: Callable[[StepOptions], tuple[Callable[[int], None], dict[str, Any], Callable[[], dict[str, Any]]]],
+    build: Callable[[StepOptions], tuple[Callable[..., None], dict[str, Any], Callable[[], dict[str, Any]]]],
 ) -> int:
     """Runs a worker's side of the conversation until the benchmark ends it, and returns the exit status.
 
     Args:
-      build: Takes the options of the command line. Returns a function that does a number of steps and comes back when
-        the last is complete, a description for the report, and a function that returns the closing measurements.
+      build: Takes the options of the command line. Returns a function that does a number of steps (of a part, if it
+        is asked for one) and comes back when the last is complete, a description for the report, and a function that
+        returns the closing measurements.
     """
     # What libraries print must not mix with the conversation.
     conversation = os.fdopen(os.dup(sys.stdout.fileno()), "w")
@@ -156,8 +162,9 @@ def serve(
         if "finish" in request:
             answer({"peak_rss_bytes": peak_rss_bytes(), **closing()})
             return 0
+        chosen = () if request.get("part") is None else (request["part"],)
         wall, cpu = time.perf_counter(), time.process_time()
-        steps(request["steps"])
+        steps(request["steps"], *chosen)
         answer({"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu})
     return 0
 

@@ -10,7 +10,7 @@ import simplejpeg
 
 from asccl_jax.data.manifest import Manifest, kind_directory, read_manifest
 from asccl_jax.data.records import RecordSource, file_sha256
-from asccl_jax.data.schema import RECORD_TYPES, ClipPairRecord, ComparisonRecord, FrameRecord, Kind
+from asccl_jax.data.schema import RECORD_TYPES, ClipPairRecord, ComparisonRecord, FrameRecord, Kind, RenderRecord
 from asccl_jax.errors import InputError
 
 __all__ = ["describe_dataset", "open_records", "read_comparisons", "read_pairs", "verify_dataset"]
@@ -72,6 +72,8 @@ def _verify_shards(directory: Path, manifest: Manifest, split: str, kind: Kind) 
             record = RECORD_TYPES[kind].decode(data)
             if isinstance(record, FrameRecord):
                 _verify_frame(record, next(expected), manifest.image_size)
+            elif isinstance(record, RenderRecord):
+                _verify_render(record, next(expected))
         except InputError as error:
             raise InputError(f"{source.describe(number)}: {error}") from error
     for path, shard in zip(source.paths, manifest.split(split).shards(kind), strict=True):
@@ -97,6 +99,19 @@ def _verify_frame(frame: FrameRecord, expected: tuple[str, int], image_size: int
         raise InputError(f"its image does not decode ({error})") from error
     if shape != (image_size, image_size, 3):
         raise InputError(f"its image has shape {shape}, expected {image_size} x {image_size} in colour")
+
+
+def _verify_render(render: RenderRecord, expected: tuple[str, int]) -> None:
+    if (render.clip, render.frame) != expected:
+        raise InputError(
+            f"render {render.frame} of {render.clip!r}, the clip table says {expected[1]} of {expected[0]!r}"
+        )
+    for name, feature in render.features().items():
+        content = getattr(render, name)
+        if feature.kind == "png" and content:
+            size = tuple(int.from_bytes(content[start : start + 4], "big") for start in (20, 16))
+            if not content.startswith(b"\x89PNG\r\n\x1a\n") or size != feature.shape[:2]:
+                raise InputError(f"its {name!r} is no PNG file of {feature.shape[0]} x {feature.shape[1]} pixels")
 
 
 def describe_dataset(directory: Path | str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from asccl_jax.data.atomic import PARTIAL_SUFFIX, remove_file
-from asccl_jax.data.frame_shard import ShardEntry, read_frame_shard, write_frame_shard
+from asccl_jax.data.frame_shard import ShardEntry, read_frame_shard, write_frame_shard, write_render_shard
 from asccl_jax.data.manifest import (
     MANIFEST_NAME,
     ClipEntry,
@@ -28,7 +28,7 @@ from asccl_jax.data.manifest import (
     shard_name,
     write_manifest,
 )
-from asccl_jax.data.records import INDEX_SUFFIX, RecordWriter
+from asccl_jax.data.records import INDEX_SUFFIX, RecordSource, RecordWriter
 from asccl_jax.data.schema import (
     COMPARISON_CONDITIONS,
     RECORD_TYPES,
@@ -37,6 +37,7 @@ from asccl_jax.data.schema import (
     FrameRecord,
     Kind,
     Record,
+    RenderRecord,
 )
 from asccl_jax.data.tfds_metadata import write_tfds_metadata
 from asccl_jax.errors import InputError
@@ -49,6 +50,7 @@ __all__ = [
     "finish_dataset",
     "read_frame_shard",
     "write_frame_shard",
+    "write_render_shard",
 ]
 
 
@@ -78,6 +80,7 @@ def finish_dataset(
     sources: Mapping[str, ClipSource] | None = None,
     pairs: Mapping[str, Iterable[ClipPairRecord]] | None = None,
     comparisons: Mapping[str, Iterable[ComparisonRecord]] | None = None,
+    renders: Mapping[str, Sequence[Shard]] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Writes all that follows from the frame shards, the manifest last.
@@ -89,6 +92,7 @@ def finish_dataset(
       sources: Frame rate and source of each clip by its id.
       pairs: Aligned clip pairs by split.
       comparisons: Controlled comparisons by split.
+      renders: Shards of `write_render_shard` by split, in order; they lie in the directory already.
       settings: How the data was prepared; anything JSON can hold.
 
     Returns:
@@ -112,7 +116,11 @@ def finish_dataset(
     for clip, source in (sources or {}).items():
         if clip in clips:
             clips[clip] = dataclasses.replace(clips[clip], fps=float(source.fps), source=source.source)
-    splits = {split: Split(frames=_split_shards(entries, split)) for split in {entry.split for entry in entries}}
+    drawn = renders or {}
+    splits = {
+        split: Split(frames=_split_shards(entries, split), renders=tuple(drawn.get(split, ())))
+        for split in sorted({entry.split for entry in entries})
+    }
     manifest = Manifest(name=name, image_size=sizes.pop(), splits=splits, clips=clips, settings=dict(settings or {}))
     return _complete(directory, manifest, pairs or {}, comparisons or {})
 
@@ -193,12 +201,20 @@ def _complete(
     for kind, record in RECORD_TYPES.items():
         listed = {name: split.shards(kind) for name, split in splits.items() if split.shards(kind)}
         if listed:
-            write_tfds_metadata(directory, kind, record, manifest.image_size, listed)
+            absent = _absent_pictures(directory, listed) if kind == "renders" else frozenset()
+            write_tfds_metadata(directory, kind, record, manifest.image_size, listed, absent=absent)
         _remove_unlisted(
             kind_directory(directory, kind), {shard.name for shards in listed.values() for shard in shards}
         )
     write_manifest(directory, manifest)
     return manifest
+
+
+def _absent_pictures(directory: Path, listed: Mapping[str, Sequence[Shard]]) -> frozenset[str]:
+    """The pictures that no render has; the first one tells."""
+    paths = [kind_directory(directory, "renders") / shard.name for shards in listed.values() for shard in shards]
+    source = RecordSource(paths)
+    return RenderRecord.decode(source[0]).absent() if len(source) else frozenset()
 
 
 def _write_shard(directory: Path, kind: Kind, split: str, records: Iterable[Record]) -> tuple[Shard, ...]:

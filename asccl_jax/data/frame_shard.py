@@ -1,4 +1,4 @@
-"""One shard of frames: written whole, and described for the manifest."""
+"""One shard of frames, or of their renders: written whole, and described for the manifest."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import simplejpeg
 
-from asccl_jax.data.manifest import ClipEntry, Shard, shard_name
+from asccl_jax.data.manifest import ClipEntry, Shard, kind_directory, shard_name
 from asccl_jax.data.records import RecordSource, RecordWriter, file_sha256
-from asccl_jax.data.schema import EMOTIONS, FrameRecord
+from asccl_jax.data.schema import EMOTIONS, UNLABELLED, FrameRecord, RenderRecord
 from asccl_jax.errors import InputError
 
-__all__ = ["ShardEntry", "read_frame_shard", "write_frame_shard"]
+__all__ = ["ShardEntry", "read_frame_shard", "write_frame_shard", "write_render_shard"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +81,37 @@ def read_frame_shard(directory: Path | str, split: str, shard: int, shard_count:
     return table.entry(shard_count, Shard(name, len(source), file_sha256(path)))
 
 
+def write_render_shard(
+    directory: Path | str, split: str, shard: int, shard_count: int, renders: Iterable[RenderRecord]
+) -> Shard:
+    """Writes one shard of renders, whole or not at all, and returns its line in the manifest.
+
+    Args:
+      directory: The data set's directory.
+      split: Split of the renders.
+      shard: Number of the shard in the split.
+      shard_count: Shards of the split.
+      renders: One for each frame of the frame shard of the same number, in its order.
+
+    Raises:
+      InputError: Some records have a picture that others lack.
+    """
+    name = shard_name("renders", split, shard, shard_count)
+    folder = kind_directory(Path(directory), "renders")
+    folder.mkdir(exist_ok=True)
+    absent: frozenset[str] | None = None
+    with RecordWriter(folder / name) as writer:
+        for render in renders:
+            if absent not in (None, render.absent()):
+                raise InputError(
+                    f"clip {render.clip!r}, frame {render.frame}: without {sorted(render.absent())}, others without"
+                    f" {sorted(absent or ())}; one data set has one kind of pictures"
+                )
+            absent = render.absent()
+            writer.write(render.encode())
+    return Shard(name, writer.records, writer.sha256)
+
+
 class _ClipTable:
     """Gathers the clip entries of one shard, record by record."""
 
@@ -117,7 +148,7 @@ class _ClipTable:
         self._close()
         if frame.clip in self._clips or not frame.clip:
             raise InputError(f"clip {frame.clip!r}: expected a name, and its frames together")
-        if frame.emotion not in EMOTIONS:
+        if frame.emotion not in (*EMOTIONS, UNLABELLED):
             raise InputError(f"clip {frame.clip!r}: emotion {frame.emotion!r}, expected one of {', '.join(EMOTIONS)}")
         labels = {"speaker": frame.speaker, "emotion": frame.emotion, "sentence": frame.sentence}
         place = {"split": self._split, "shard": self._number, "first_record": self._records}

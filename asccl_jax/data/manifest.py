@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from asccl_jax.data.atomic import write_atomically
-from asccl_jax.data.schema import EMOTIONS, RECORD_TYPES, SCHEMA_VERSION, Kind
+from asccl_jax.data.schema import EMOTIONS, RECORD_TYPES, SCHEMA_VERSION, UNLABELLED, Kind
 from asccl_jax.errors import InputError
 
 __all__ = [
@@ -57,15 +57,21 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The shards of one split, in order."""
+    """The shards of one split, in order; renders, where there are any, match the frames record by record."""
 
     frames: tuple[Shard, ...] = ()
     pairs: tuple[Shard, ...] = ()
     comparisons: tuple[Shard, ...] = ()
+    renders: tuple[Shard, ...] = ()
 
     def shards(self, kind: Kind) -> tuple[Shard, ...]:
         """Returns the shards of one kind."""
-        return {"frames": self.frames, "pairs": self.pairs, "comparisons": self.comparisons}[kind]
+        return {
+            "frames": self.frames,
+            "renders": self.renders,
+            "pairs": self.pairs,
+            "comparisons": self.comparisons,
+        }[kind]
 
     def records(self, kind: Kind) -> int:
         """Returns how many records of one kind the split holds."""
@@ -78,7 +84,7 @@ class ClipEntry:
 
     Attributes:
       speaker: Whose face.
-      emotion: One of `schema.EMOTIONS`.
+      emotion: One of `schema.EMOTIONS`, or `schema.UNLABELLED`.
       sentence: What is said.
       split: Split of the frames.
       fps: Frame rate of the source video.
@@ -158,7 +164,7 @@ class Manifest:
                     f"schema version {version!r}, this program reads {SCHEMA_VERSION}; prepare the data set again"
                 )
             splits = {
-                name: Split(**{kind: tuple(Shard(**shard) for shard in split[kind]) for kind in RECORD_TYPES})
+                name: Split(**{kind: tuple(Shard(**shard) for shard in _listed(split, kind)) for kind in RECORD_TYPES})
                 for name, split in fields.pop("splits").items()
             }
             clips = {
@@ -215,6 +221,11 @@ def write_manifest(directory: Path | str, manifest: Manifest) -> None:
     write_atomically(Path(directory) / MANIFEST_NAME, text)
 
 
+def _listed(split: Mapping[str, Any], kind: Kind) -> Any:
+    # Manifests older than the bridge to DECA know no renders.
+    return split.get(kind, ()) if kind == "renders" else split[kind]
+
+
 def _check_splits(manifest: Manifest) -> None:
     if not isinstance(manifest.image_size, int) or manifest.image_size < 1:
         raise InputError(f"image_size {manifest.image_size!r}: expected a positive integer")
@@ -227,12 +238,15 @@ def _check_splits(manifest: Manifest) -> None:
                     raise InputError(f"shard name {shard.name!r}: expected {expected!r}")
                 if not isinstance(shard.records, int) or shard.records < 0:
                     raise InputError(f"shard {shard.name} with {shard.records!r} records: expected a count")
+        counts = {kind: [shard.records for shard in split.shards(kind)] for kind in ("frames", "renders")}
+        if split.renders and counts["renders"] != counts["frames"]:
+            raise InputError(f"split {name!r}: its renders do not match its frames record by record")
 
 
 def _check_clips(manifest: Manifest) -> None:
     spans: dict[tuple[str, int], list[tuple[int, int, str]]] = {}
     for name, clip in manifest.clips.items():
-        if clip.emotion not in EMOTIONS:
+        if clip.emotion not in (*EMOTIONS, UNLABELLED):
             raise InputError(f"clip {name!r}: emotion {clip.emotion!r}, expected one of {', '.join(EMOTIONS)}")
         if not 0 <= clip.shard < len(manifest.split(clip.split).frames):
             raise InputError(f"clip {name!r}: shard {clip.shard} of split {clip.split!r} does not exist")

@@ -1,4 +1,4 @@
-"""What a record holds: a face frame, an aligned pair of clips, a controlled comparison of two frames.
+"""What a record holds: a face frame, its renders, an aligned pair of clips, a controlled comparison of two frames.
 
 A field's metadata says how it is stored, once: encoding, decoding and the TFDS description all follow from it.
 """
@@ -21,12 +21,14 @@ __all__ = [
     "EMOTIONS",
     "RECORD_TYPES",
     "SCHEMA_VERSION",
+    "UNLABELLED",
     "ClipPairRecord",
     "ComparisonRecord",
     "Feature",
     "FrameRecord",
     "Kind",
     "Record",
+    "RenderRecord",
 ]
 
 SCHEMA_VERSION = 1
@@ -35,7 +37,10 @@ SCHEMA_VERSION = 1
 EMOTIONS = ("neutral", "angry", "disgusted", "fear", "happy", "sad", "surprised")
 """Emotion names in the order of their class labels."""
 
-Kind: TypeAlias = Literal["frames", "pairs", "comparisons"]
+UNLABELLED = "unlabelled"
+"""In the place of an emotion, where nobody has said which it is; no pair and no comparison has it."""
+
+Kind: TypeAlias = Literal["frames", "renders", "pairs", "comparisons"]
 """What the records of a shard are; `RECORD_TYPES` names the class of each."""
 
 COMPARISON_CONDITIONS = (
@@ -56,15 +61,16 @@ class Feature:
     """How one field is stored.
 
     Attributes:
-      kind: "image" (a JPEG file), "text" (UTF-8), "float" (float32) or "int" (int64).
-      shape: Shape of the numbers; () is one value, None an axis of any length.
+      kind: "image" (a JPEG file), "png" (a PNG file), "text" (UTF-8), "float" (float32) or "int" (int64).
+      shape: Shape of the numbers; () is one value, None an axis of any length. Of a picture: height, width and
+        channels, () where the manifest's `image_size` says it.
     """
 
-    kind: Literal["image", "text", "float", "int"]
+    kind: Literal["image", "png", "text", "float", "int"]
     shape: tuple[int | None, ...] = ()
 
 
-def _stored(kind: Literal["image", "text", "float", "int"], *shape: int | None) -> dict[str, Feature]:
+def _stored(kind: Literal["image", "png", "text", "float", "int"], *shape: int | None) -> dict[str, Feature]:
     return {"feature": Feature(kind, shape)}
 
 
@@ -133,11 +139,11 @@ def _restore(record: type[Record], name: str, values: Mapping[str, Values]) -> A
         raise InputError(f"{record.NAME} record without {name!r}; it has {', '.join(values) or 'nothing of it'}")
     feature, value = record.features()[name], values[name]
     try:
-        if feature.kind in ("image", "text"):
+        if feature.kind in ("image", "png", "text"):
             (content,) = value
             if not isinstance(content, bytes):
                 raise ValueError("numbers where text was expected")
-            return content if feature.kind == "image" else content.decode()
+            return content.decode() if feature.kind == "text" else content
         if not isinstance(value, np.ndarray) or value.dtype != (np.float32 if feature.kind == "float" else np.int64):
             raise ValueError(f"expected {feature.kind}s")
         return (
@@ -154,7 +160,7 @@ class FrameRecord(Record):
     Attributes:
       image: JPEG file, RGB, square, of the data set's one image size.
       speaker: Whose face.
-      emotion: One of `EMOTIONS`.
+      emotion: One of `EMOTIONS`, or `UNLABELLED`.
       sentence: What is said: equal for two clips of a speaker exactly if they say the same words.
       clip: Clip the frame belongs to, "SPEAKER/EMOTION/SENTENCE" or with "/TAKE".
       frame: 0-based position in the source video; dropped frames leave gaps.
@@ -174,6 +180,71 @@ class FrameRecord(Record):
     time_s: float = dataclasses.field(metadata=_stored("float"))
     landmarks: Float32[np.ndarray, "68 2"] = dataclasses.field(metadata=_stored("float", 68, 2))
     crop_box: Float32[np.ndarray, "4"] = dataclasses.field(metadata=_stored("float", 4))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class RenderRecord(Record):
+    """What was reconstructed of one frame: its code dict and the conditioning pictures drawn of it.
+
+    In a data set of `DECA_torch_bridge`, record i of a split's renders belongs to record i of its frames, and every
+    frame of the source has one. Pictures "of the crop" are 224 pixels wide and cover what the frame's own image
+    does; "aligned" ones are 256 pixels wide, and the mean face of the alignment's template is upright in them.
+
+    Attributes:
+      clip: Clip the frame belongs to.
+      frame: 0-based position in the source video.
+      flags: Bits: 1 no face was found and what is drawn is interpolated, 2 some landmarks were not found, 4 a poor
+        fit, 8 the picture could not be read. 0 is a frame to trust.
+      nmfc_image: Normalised mean face coordinates, of the crop.
+      shape_image: The coarse surface in grey, of the crop.
+      detail_image: The surface with wrinkles, of the crop; empty without a detail decoder.
+      alpha_image: White where the head is, of the crop.
+      aligned_image: The source frame, aligned; a JPEG file.
+      aligned_nmfc_image: As `nmfc_image`, aligned; likewise the following three.
+      aligned_shape_image: See above.
+      aligned_detail_image: See above.
+      aligned_alpha_image: See above.
+      aligned_landmarks: 68 facial landmarks (x, y) in pixels of the aligned picture, pixel centres at integers.
+      crop_transform: Homogeneous matrix from pixels of the source frame to those of the crop: the code dict's `tform`.
+      align_transform: Matrix from pixels of the source frame to those of the aligned picture.
+      shape: Identity coefficients.
+      exp: Expression coefficients.
+      pose: Axis-angle rotations of head and jaw, radians.
+      cam: Scale, tx, ty of the camera that looks at the crop.
+      tex: Texture coefficients; empty where none were estimated.
+      light: Nine spherical harmonics for red, green and blue, row by row; empty where none were estimated.
+      detail: Code of the detail decoder; empty where there is none.
+    """
+
+    NAME: ClassVar[str] = "render"
+
+    clip: str = dataclasses.field(metadata=_stored("text"))
+    frame: int = dataclasses.field(metadata=_stored("int"))
+    flags: int = dataclasses.field(metadata=_stored("int"))
+    nmfc_image: bytes = dataclasses.field(metadata=_stored("png", 224, 224, 3))
+    shape_image: bytes = dataclasses.field(metadata=_stored("png", 224, 224, 3))
+    detail_image: bytes = dataclasses.field(metadata=_stored("png", 224, 224, 3))
+    alpha_image: bytes = dataclasses.field(metadata=_stored("png", 224, 224, 1))
+    aligned_image: bytes = dataclasses.field(metadata=_stored("image", 256, 256, 3))
+    aligned_nmfc_image: bytes = dataclasses.field(metadata=_stored("png", 256, 256, 3))
+    aligned_shape_image: bytes = dataclasses.field(metadata=_stored("png", 256, 256, 3))
+    aligned_detail_image: bytes = dataclasses.field(metadata=_stored("png", 256, 256, 3))
+    aligned_alpha_image: bytes = dataclasses.field(metadata=_stored("png", 256, 256, 1))
+    aligned_landmarks: Float32[np.ndarray, "68 2"] = dataclasses.field(metadata=_stored("float", 68, 2))
+    crop_transform: Float32[np.ndarray, "3 3"] = dataclasses.field(metadata=_stored("float", 3, 3))
+    align_transform: Float32[np.ndarray, "2 3"] = dataclasses.field(metadata=_stored("float", 2, 3))
+    shape: Float32[np.ndarray, " s"] = dataclasses.field(metadata=_stored("float", None))
+    exp: Float32[np.ndarray, " e"] = dataclasses.field(metadata=_stored("float", None))
+    pose: Float32[np.ndarray, "6"] = dataclasses.field(metadata=_stored("float", 6))
+    cam: Float32[np.ndarray, "3"] = dataclasses.field(metadata=_stored("float", 3))
+    tex: Float32[np.ndarray, " k"] = dataclasses.field(metadata=_stored("float", None))
+    light: Float32[np.ndarray, " l"] = dataclasses.field(metadata=_stored("float", None))
+    detail: Float32[np.ndarray, " d"] = dataclasses.field(metadata=_stored("float", None))
+
+    def absent(self) -> frozenset[str]:
+        """Returns the pictures that were not drawn."""
+        features = self.features().items()
+        return frozenset(name for name, feature in features if feature.kind == "png" and not getattr(self, name))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -239,6 +310,7 @@ class ComparisonRecord(Record):
 
 RECORD_TYPES: Mapping[Kind, type[Record]] = {
     "frames": FrameRecord,
+    "renders": RenderRecord,
     "pairs": ClipPairRecord,
     "comparisons": ComparisonRecord,
 }

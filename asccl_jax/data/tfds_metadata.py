@@ -6,7 +6,7 @@ Two files of plain JSON in the format TFDS has kept since version 4.3; TFDS itse
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,20 @@ __all__ = ["write_tfds_metadata"]
 _FEATURES = "tensorflow_datasets.core.features"
 _DESCRIPTIONS: Mapping[Kind, str] = {
     "frames": "Cropped faces of people speaking in seven emotions.",
+    "renders": "Code dicts of the frames, and pictures of the reconstructed head in the crop and aligned.",
     "pairs": "Pairs of clips of one sentence in two emotions, aligned frame by frame.",
     "comparisons": "Pairs of frames that differ in a known way, for evaluation.",
 }
 
 
 def write_tfds_metadata(
-    directory: Path, kind: Kind, record: type[Record], image_size: int, splits: Mapping[str, Sequence[Shard]]
+    directory: Path,
+    kind: Kind,
+    record: type[Record],
+    image_size: int,
+    splits: Mapping[str, Sequence[Shard]],
+    *,
+    absent: Collection[str] = (),
 ) -> None:
     """Writes `features.json` and `dataset_info.json` for the shards of one kind.
 
@@ -35,12 +42,15 @@ def write_tfds_metadata(
       record: What they hold.
       image_size: Side in pixels of the images.
       splits: Shards by split; all must be on the disk.
+      absent: Fields that are empty in every record; TFDS is not told of them.
     """
     folder = kind_directory(directory, kind)
     features = {
         "pythonClassName": f"{_FEATURES}.features_dict.FeaturesDict",
         "featuresDict": {
-            "features": {name: _feature(feature, image_size) for name, feature in record.features().items()}
+            "features": {
+                name: _feature(feature, image_size) for name, feature in record.features().items() if name not in absent
+            }
         },
     }
     info = {
@@ -64,9 +74,10 @@ def write_tfds_metadata(
 
 
 def _feature(feature: Feature, image_size: int) -> dict[str, Any]:
-    if feature.kind == "image":
-        shape = {"dimensions": [str(image_size), str(image_size), "3"]}
-        content = {"shape": shape, "dtype": "uint8", "encodingFormat": "jpeg"}
+    if feature.kind in ("image", "png"):
+        shape = {"dimensions": [str(size) for size in feature.shape or (image_size, image_size, 3)]}
+        encoding = "jpeg" if feature.kind == "image" else "png"
+        content = {"shape": shape, "dtype": "uint8", "encodingFormat": encoding}
         return {"pythonClassName": f"{_FEATURES}.image_feature.Image", "image": content}
     if feature.kind == "text":
         return {"pythonClassName": f"{_FEATURES}.text_feature.Text", "text": {}}

@@ -110,7 +110,7 @@ def _lid_rim(skin: SkinSheet, index: int, side: int, *, upper: bool) -> Part:
         inner = np.minimum(distance, EYE_RADIUS - 0.0012)
         rings.append(centre + direction / distance * (distance + depth * (inner - distance)))
         rings[-1][:, 2] -= 0.004 * depth * np.clip((distance[:, 0] - EYE_RADIUS) / 0.004, 0, 1)
-    vertices, faces, uv, anchor = _strip(edge, rings, flip=upper)
+    vertices, faces, uv, anchor = _strip(edge, rings, flip=not upper)
     return Part("lid_rim", "rim", vertices, faces, uv, np.zeros(len(vertices)), anchor)
 
 

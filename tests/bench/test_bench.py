@@ -1,5 +1,6 @@
 """The benchmarks run at a tiny size and report every field a reader or a gate would look for."""
 
+import contextlib
 import importlib.util
 import itertools
 import json
@@ -7,10 +8,11 @@ import json
 import numpy as np
 import pytest
 
+from asccl_jax.bench import bridge as bridge_bench
 from asccl_jax.bench import metric as metric_bench
 from asccl_jax.bench.__main__ import main
 from asccl_jax.bench.flops import forward_flops, step_flops
-from asccl_jax.bench.worker import StepOptions, start_worker
+from asccl_jax.bench.worker import StepOptions, Turn, Worker, start_worker
 from asccl_jax.settings import MetricSettings
 from asccl_jax.xla_flags import CPU_CONVOLUTION_FLAG
 
@@ -90,9 +92,68 @@ def test_input_bench_reports_images_a_core(tmp_path, capsys):
     assert "images / processor s" in capsys.readouterr().out
 
 
+@needs_torch
+def test_bridge_bench_times_every_stage_it_is_asked_for(tmp_path, capsys):
+    stages = ("fit", "raster", "write-codes", "render")
+    report = run(tmp_path, "bridge", "--quick", *itertools.chain(*(("--stage", stage) for stage in stages)))
+    assert tuple(row["stage"] for row in report["rows"]) == stages
+    for row in report["rows"]:
+        (turn,) = row["turns"]
+        assert row["frames_per_s"] == pytest.approx(row["frames_a_step"] / turn["cpu_s"])
+    assert report["rows"][0]["frames_a_step"] == 30
+    assert report["head"] == "builtin"
+    said = capsys.readouterr().out
+    assert "frames / s / core" in said
+    assert "too small to say anything of speed" in said
+
+
+def test_bridge_bench_judges_by_the_target(monkeypatch, capsys, tmp_path):
+    """At a tenth of a processor second a frame, pictures are too slow and the fit, 100 frames a step, is not."""
+
+    class Steady(Worker):
+        def __init__(self):
+            self.description = {
+                "frames_a_step": dict.fromkeys(bridge_bench.STAGES, 1) | {"fit": 100},
+                "versions": {"torch": "2"},
+                "platform": "cpu",
+                "device": "x",
+                "head": "builtin",
+                "triangles": 3,
+            }
+
+        def turn(self, steps, *, part=None):
+            return Turn(wall_s=0.2, cpu_s=0.1)
+
+        def finish(self):
+            return {"peak_rss_bytes": 1e9, "peak_device_bytes": None}
+
+    monkeypatch.setattr(bridge_bench, "start_worker", lambda *_: contextlib.nullcontext(Steady()))
+    monkeypatch.setattr(bridge_bench.importlib.util, "find_spec", lambda name: name)
+    run(tmp_path, "bridge")
+    said = capsys.readouterr().out
+    assert "NMFC + shape at 256 px: 10.0 frames/s/core, target 25: MISSED" in said
+    assert "landmark fit: 1000.0 frames/s/core, target 20: reached" in said
+    run(tmp_path, "bridge", "--size", "128")
+    assert "NMFC + shape at" not in capsys.readouterr().out
+
+
+def test_bridge_bench_without_torch_says_how_to_get_it(monkeypatch, capsys):
+    monkeypatch.setattr(bridge_bench.importlib.util, "find_spec", lambda name: None)
+    assert main(["bridge"]) == 2
+    assert "pip install 'asccl-jax[bridge]'" in capsys.readouterr().err
+
+
+def test_bridge_bench_knows_the_stages_of_its_worker():
+    module = pytest.importorskip("DECA_torch_bridge.bridge_step")
+    assert tuple(module.STAGES) == tuple(bridge_bench.STAGES)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["bridge", "--batch", "0"], "--batch=0: expected at least 1"),
+        (["bridge", "--assets", "gone"], "--assets=gone: no such folder"),
+        (["bridge", "--device", "cuda", "--stage", "fit"], "--stage: fit: no GPU form"),
         (["metric", "--batch", "0"], "--batch=0: expected at least 1"),
         (["metric", "--depth", "12"], "depth=12"),
         (["metric", "--json", "gone/report.json"], "the folder gone does not exist"),

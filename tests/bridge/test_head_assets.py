@@ -79,6 +79,13 @@ def test_no_two_triangles_overlap_in_texture_space(assets: HeadAssets) -> None:
     assert (cover > 0).mean() > 0.8
 
 
+def test_no_triangle_is_mirrored_in_texture_space(assets: HeadAssets) -> None:
+    """Normals that are taken from the texture's grid would look inward there."""
+    corners = assets.uv[assets.uv_faces].astype(np.float64)
+    along, across = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    assert (along[:, 0] * across[:, 1] - along[:, 1] * across[:, 0]).min() > 0
+
+
 @numba.njit
 def _coverage(corners, size):  # type: ignore[no-untyped-def]
     """How many triangles hold the centre of each texel."""

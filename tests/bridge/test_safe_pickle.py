@@ -80,6 +80,50 @@ def test_chumpy_objects_are_the_arrays_they_hold(
     assert "chumpy" not in sys.modules
 
 
+def _pickled_transform(monkeypatch: pytest.MonkeyPatch, name: str, state: dict[str, Any], protocol: int) -> bytes:
+    """A pickle as scikit-image writes it, of a stand-in for its class."""
+    module = "skimage.transform._geometric"
+    with monkeypatch.context() as patch:
+        stand_in = types.ModuleType(module)
+        kind = type(name, (), {"__module__": module})
+        setattr(stand_in, name, kind)
+        for absent in ("skimage", "skimage.transform"):
+            patch.setitem(sys.modules, absent, types.ModuleType(absent))
+        patch.setitem(sys.modules, module, stand_in)
+        transform = kind()
+        transform.__dict__.update(state)
+        return pickle.dumps({"tform": transform}, protocol)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize("name", ["SimilarityTransform", "ProjectiveTransform"])
+def test_transforms_of_scikit_image_are_their_matrices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protocol: int, name: str
+) -> None:
+    matrix = np.array([[1.5, -0.1, 3], [0.1, 1.5, -7], [0, 0, 1]])
+    path = tmp_path / "000000.pkl"
+    path.write_bytes(_pickled_transform(monkeypatch, name, {"params": matrix}, protocol))
+    read = load_pickle(path)["tform"]
+    assert type(read) is np.ndarray
+    np.testing.assert_array_equal(read, matrix)
+    assert "skimage.transform._geometric" not in sys.modules
+
+
+@pytest.mark.parametrize("state", [{"matrix": np.eye(3)}, {"params": np.eye(2)}, {"params": "a"}])
+def test_transforms_without_a_matrix_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: dict[str, Any]
+) -> None:
+    (tmp_path / "odd.pkl").write_bytes(_pickled_transform(monkeypatch, "SimilarityTransform", state, 2))
+    with pytest.raises(InputError, match=r"odd\.pkl: damaged.*a transform w"):
+        load_pickle(tmp_path / "odd.pkl")
+
+
+def test_other_names_of_scikit_image_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "call.pkl").write_bytes(b"cskimage.transform._geometric\nestimate_transform\n.")
+    with pytest.raises(InputError, match="refused, nothing was run"):
+        load_pickle(tmp_path / "call.pkl")
+
+
 def test_sparse_matrices_are_rebuilt_and_checked(tmp_path: Path) -> None:
     dense = np.array([[0, 2.5, 0], [1, 0, -3]])
     for layout in (scipy.sparse.csc_matrix, scipy.sparse.csr_matrix):

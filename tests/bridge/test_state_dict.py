@@ -56,12 +56,20 @@ def test_half_precision_comes_back_as_float32(tmp_path):
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
 
 
-@pytest.mark.parametrize("writer", [pickle.dump, lambda content, file: torch.save(content, file)], ids=["raw", "torch"])
-def test_a_hostile_pickle_is_refused_and_not_run(tmp_path, writer):
+@pytest.mark.parametrize(
+    ("writer", "words"),
+    [
+        (pickle.dump, "damaged or not a PyTorch checkpoint: .*pickle protocol"),
+        (lambda content, file: pickle.dump(content, file, 2), r"refused, nothing was run: it names \S+\.\w+, and only"),
+        (lambda content, file: torch.save(content, file), r"refused, nothing was run: it names \S+\.\w+, and only"),
+    ],
+    ids=["raw", "old", "torch"],
+)
+def test_a_hostile_pickle_is_refused_and_not_run(tmp_path, writer, words):
     target = tmp_path / "made-by-the-pickle"
     with (tmp_path / "a.pth").open("wb") as file:
         writer({"a": Hostile(target)}, file)
-    with pytest.raises(InputError, match=r"a\.pth: refused: .*expected a checkpoint of tensors alone"):
+    with pytest.raises(InputError, match=rf"a\.pth: {words}"):
         read_state_dict(tmp_path / "a.pth")
     assert not target.exists()
 
@@ -69,7 +77,7 @@ def test_a_hostile_pickle_is_refused_and_not_run(tmp_path, writer):
 def test_a_truncated_file_is_refused(tmp_path):
     write_state_dict(tmp_path / "a.pth", {"a": np.ones(1000, np.float32)})
     (tmp_path / "b.pth").write_bytes((tmp_path / "a.pth").read_bytes()[:1500])
-    with pytest.raises(InputError, match=r"b\.pth: refused"):
+    with pytest.raises(InputError, match=r"b\.pth: damaged or not a PyTorch checkpoint: .+; get the file again"):
         read_state_dict(tmp_path / "b.pth")
 
 

@@ -6,10 +6,11 @@ import pytest
 from asccl_jax.data.example import decode_example, encode_example
 from asccl_jax.data.schema import RECORD_TYPES, ClipPairRecord, FrameRecord
 from asccl_jax.errors import InputError
-from tests.data.tiny_dataset import clip_pair, comparison, frame_record
+from tests.data.tiny_dataset import clip_pair, comparison, frame_record, render_record
 
 RECORDS = {
     "frames": frame_record("Zoë 李/happy/s1", 3),
+    "renders": render_record("A/neutral/s1", 3),
     "pairs": clip_pair("A/neutral/s1", "A/sad/s1", [(0, 0), (1, 0), (2, 1)]),
     "comparisons": comparison(("A/neutral/s1", 3), ("A/sad/s1", 4)),
 }

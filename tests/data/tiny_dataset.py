@@ -8,7 +8,7 @@ import simplejpeg
 
 from asccl_jax.data.dataset_writer import ClipSource, begin_dataset, finish_dataset, write_frame_shard
 from asccl_jax.data.manifest import Manifest
-from asccl_jax.data.schema import ClipPairRecord, ComparisonRecord, FrameRecord
+from asccl_jax.data.schema import ClipPairRecord, ComparisonRecord, FrameRecord, RenderRecord
 
 SIZE = 16
 
@@ -31,6 +31,38 @@ def frame_record(clip: str, frame: int, *, size: int = SIZE) -> FrameRecord:
         time_s=frame / 25,
         landmarks=np.arange(136, dtype=np.float32).reshape(68, 2) + frame,
         crop_box=np.asarray([0, 0, size, size], np.float32),
+    )
+
+
+def render_record(clip: str, frame: int, *, detail: bool = False) -> RenderRecord:
+    """A render whose pictures are the heads of PNG files and whose numbers tell the frame."""
+
+    def png(side: int) -> bytes:
+        return b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + side.to_bytes(4, "big") * 2
+
+    return RenderRecord(
+        clip=clip,
+        frame=frame,
+        flags=0,
+        nmfc_image=png(224),
+        shape_image=png(224),
+        detail_image=png(224) if detail else b"",
+        alpha_image=png(224),
+        aligned_image=b"a JPEG file",
+        aligned_nmfc_image=png(256),
+        aligned_shape_image=png(256),
+        aligned_detail_image=png(256) if detail else b"",
+        aligned_alpha_image=png(256),
+        aligned_landmarks=np.full((68, 2), frame, np.float32),
+        crop_transform=np.eye(3, dtype=np.float32),
+        align_transform=np.eye(2, 3, dtype=np.float32),
+        shape=np.full(100, frame, np.float32),
+        exp=np.zeros(50, np.float32),
+        pose=np.zeros(6, np.float32),
+        cam=np.ones(3, np.float32),
+        tex=np.zeros(0, np.float32),
+        light=np.zeros(0, np.float32),
+        detail=np.zeros(0, np.float32),
     )
 
 

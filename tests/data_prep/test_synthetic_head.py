@@ -155,3 +155,10 @@ def test_every_unit_is_named_once_and_an_unknown_name_is_refused():
     track = expression_vector({"smile": np.linspace(0, 1, 4)}, {"smile": 0.5, "blink": 1.0})
     assert track.shape == (4, 50)
     np.testing.assert_allclose(track[:, ACTION_UNITS.index("smile")], np.linspace(0.5, 1.5, 4), rtol=1e-6)
+
+
+def test_rims_of_the_lids_face_the_viewer(head: HeadModel):
+    """They close the gap between lid and eyeball; turned away they would not be drawn."""
+    corners = head.v_template[head.f[head.label == MATERIALS.index("rim")]]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    assert (normals[:, 2] > 0).mean() > 0.95

@@ -1,0 +1,46 @@
+"""Command line of the bridge: `python -m DECA_torch_bridge precompute|render ...`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from asccl_jax.errors import InputError, exit_on_input_error
+
+__all__ = ["main"]
+
+_HELP = """usage: python -m DECA_torch_bridge COMMAND [OPTIONS]     (COMMAND --help explains each)
+
+  precompute  code dicts, NMFC and shape images of any video, with or without licensed files
+  render      pictures or a video of a code dict, edited or not
+"""
+
+
+@exit_on_input_error
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one of the commands and returns the exit status.
+
+    Args:
+      arguments: Words of the command line; None takes those of the process.
+
+    Raises:
+      InputError: There is no such command.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        sys.stdout.write(_HELP)
+        return 0
+    name, *rest = words
+    if name == "precompute":
+        from DECA_torch_bridge.reconstruct.command import main as precompute
+
+        return precompute(rest)
+    if name == "render":
+        from DECA_torch_bridge.render_command import main as render
+
+        return render(rest)
+    raise InputError(f"unknown command {name!r}: expected precompute or render")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Codes drawn into the crop and into the aligned picture, as 8-bit pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from DECA_torch_bridge.codes import CodeDict
+from DECA_torch_bridge.deca_model import DECA_MODEL
+from DECA_torch_bridge.detail_decoder import DetailDecoder
+from DECA_torch_bridge.reconstruct.encoders import head_assets, load_deca
+from DECA_torch_bridge.renderer import Renderer, fastest_backend, image_u8
+from DECA_torch_bridge.view import View
+
+__all__ = ["Drawn", "draw", "make_renderer"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Drawn:
+    """Pictures of some frames in one kind of coordinates.
+
+    Attributes:
+      nmfc: Normalised mean face coordinates.
+      shape: The coarse surface.
+      detail: The surface with wrinkles; None without a detail decoder.
+      alpha: Where the head is.
+      landmarks: Of the head, as a detector would see them, in pixels of the picture.
+    """
+
+    nmfc: UInt8[np.ndarray, "t h w 3"]
+    shape: UInt8[np.ndarray, "t h w 3"]
+    detail: UInt8[np.ndarray, "t h w 3"] | None
+    alpha: Bool[np.ndarray, "t h w"]
+    landmarks: Float[np.ndarray, "t 68 2"]
+
+
+def make_renderer(assets: Path | None, *, detail: bool, device: str = "cpu", batch: int = 16) -> Renderer:
+    """Returns a renderer; kept for later calls in the same process.
+
+    Args:
+      assets: Folder of FLAME's and DECA's files; None takes the built-in head.
+      detail: Whether the codes hold detail codes; wrinkles are drawn if the folder has DECA's decoder, too.
+      device: Where torch computes.
+      batch: Frames drawn at a time.
+
+    Raises:
+      InputError: Assets are missing or not what they should be.
+    """
+    decoded = detail and assets is not None and (assets / DECA_MODEL).is_file()
+    return _make_renderer(assets, decoded, device, batch)
+
+
+@functools.lru_cache(maxsize=2)
+def _make_renderer(assets: Path | None, detail: bool, device: str, batch: int) -> Renderer:
+    decoder = None
+    if detail:
+        assert assets is not None
+        decoder = DetailDecoder()
+        decoder.load_state_dict(load_deca(assets).D_detail)
+    rasteriser, shader = fastest_backend(device)
+    return Renderer(
+        head_assets(assets), rasteriser=rasteriser, shader=shader, detail_decoder=decoder, device=device, chunk=batch
+    )
+
+
+def draw(renderer: Renderer, codes: CodeDict, placement: Float[np.ndarray, "t 2 3"], size: int) -> Drawn:
+    """Returns pictures of codes.
+
+    Args:
+      renderer: Draws them.
+      codes: Of some frames.
+      placement: From pixels of the 224-pixel crops to those of the pictures.
+      size: Side of the pictures.
+    """
+    renders = renderer.renders(codes, view=View((size, size), placement))
+    return Drawn(
+        image_u8(renders.nmfc),
+        image_u8(renders.shape),
+        None if renders.detail_shape is None else image_u8(renders.detail_shape),
+        renders.alpha,
+        renders.landmarks,
+    )

@@ -1,0 +1,213 @@
+"""A reconstruction from end to end: find clips, their landmarks, shapes of speakers, codes and pictures, records."""
+
+from __future__ import annotations
+
+import collections
+import csv
+import dataclasses
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from asccl_jax.data.atomic import write_atomically
+from asccl_jax.data.dataset_writer import begin_dataset
+from asccl_jax.errors import InputError
+from data_prep.clips import Problem
+from data_prep.landmarks import make_backend
+from DECA_torch_bridge.reconstruct.assembly import finish_records, plan_shards
+from DECA_torch_bridge.reconstruct.clip_step import ClipTask, Placing
+from DECA_torch_bridge.reconstruct.encoders import head_assets, make_encoder
+from DECA_torch_bridge.reconstruct.folders import stored_codes_folder
+from DECA_torch_bridge.reconstruct.inputs import InputClip, find_inputs
+from DECA_torch_bridge.reconstruct.report import Outcome, write_report
+from DECA_torch_bridge.reconstruct.settings import Reconstruction
+from DECA_torch_bridge.reconstruct.speaker_step import SpeakerTask, speaker_file_name
+from DECA_torch_bridge.reconstruct.task_runs import run_tasks
+from DECA_torch_bridge.reconstruct.track_step import Track, TrackTask
+from DECA_torch_bridge.reconstruct.work import Task, WorkFolder
+
+__all__ = ["reconstruct"]
+
+Statuses = dict[str, dict[str, Any]]
+
+
+def reconstruct(settings: Reconstruction, *, progress: bool = True) -> Outcome:
+    """Makes code dicts and pictures of all clips, and returns what became of each.
+
+    An interrupted run goes on where it stopped. Equal inputs and settings give equal files, whatever the number of
+    workers, parts and interruptions.
+
+    Args:
+      settings: What to make of what.
+      progress: Whether to show progress bars (on a terminal only).
+
+    Raises:
+      InputError: A setting or the input as a whole is wrong, or no clip can be used.
+    """
+    items, problems, layout = find_inputs(settings)
+    settings = dataclasses.replace(settings, layout=layout)
+    _load_all(settings, items)
+    work = WorkFolder(begin_dataset(settings.output) / "work")
+    work.make()
+    part, parts = settings.shard
+    mine = items[part - 1 :: parts]
+    speakers = {item.clip.speaker for item in mine}
+    related = [item for item in items if item.clip.speaker in speakers]
+    tracks = _track(related, settings, work, progress=progress)
+    shapes = _shape(related, tracks, settings, work, progress=progress)
+    statuses = _codes(mine, related, tracks, shapes, settings, work, progress=progress)
+    problems = problems + _problems(mine, statuses)
+    outcome = Outcome(settings=settings, items=mine, statuses=statuses, problems=problems, shapes=shapes)
+    if parts > 1:
+        return outcome
+    usable = outcome.usable
+    if not usable:
+        _fail(outcome, work)
+    if settings.layout_out == "records":
+        tasks = plan_shards(usable, statuses, output=settings.output, work=work, shard_bytes=settings.shard_bytes)
+        run_tasks("shards", tasks, settings.runner, progress=progress)
+        finish_records(settings.output, tasks, usable, statuses, name=settings.title, settings=settings.described())
+    else:
+        _write_frame_lists(outcome)
+    write_report(outcome, work)
+    if not settings.keep_work:
+        shutil.rmtree(work.path)
+    return outcome
+
+
+def _load_all(settings: Reconstruction, items: Sequence[InputClip]) -> None:
+    """Lets every wrong setting fail now rather than after hours."""
+    head_assets(settings.encoder.assets)
+    if not all(_has_codes(item) for item in items):
+        make_encoder(settings.encoder)
+        if any(item.kind != "records" for item in items):
+            make_backend(settings.track.landmarks).close()
+
+
+def _track(items: Sequence[InputClip], settings: Reconstruction, work: WorkFolder, *, progress: bool) -> Statuses:
+    tasks = {item.name: TrackTask(item, settings.track, work) for item in items}
+    run_tasks("landmarks", list(tasks.values()), settings.runner, progress=progress)
+    return {name: _status(task) for name, task in tasks.items()}
+
+
+def _shape(
+    items: Sequence[InputClip], tracks: Statuses, settings: Reconstruction, work: WorkFolder, *, progress: bool
+) -> Statuses:
+    """Shapes of the speakers by name; none where each frame keeps its own."""
+    if settings.encoder.encoder == "deca" and not settings.encoder.freeze_shape:
+        return {}
+    usable: dict[str, list[InputClip]] = collections.defaultdict(list)
+    for item in items:
+        if tracks[item.name]["problem"] is None and not _has_codes(item):
+            usable[item.clip.speaker].append(item)
+    tasks = {}
+    for speaker, clips in usable.items():
+        neutral = [item for item in clips if item.clip.emotion == "neutral"]
+        chosen = neutral or clips
+        keys = tuple(tracks[item.name]["key"] for item in chosen)
+        tasks[speaker] = SpeakerTask(tuple(chosen), bool(neutral), keys, settings.track, settings.encoder, work)
+    run_tasks("speakers", list(tasks.values()), settings.runner, progress=progress)
+    return {speaker: _status(task) for speaker, task in tasks.items()}
+
+
+def _codes(
+    items: Sequence[InputClip],
+    related: Sequence[InputClip],
+    tracks: Statuses,
+    shapes: Statuses,
+    settings: Reconstruction,
+    work: WorkFolder,
+    *,
+    progress: bool,
+) -> Statuses:
+    statuses, tasks = {}, {}
+    first = _first_numbers(related, tracks)
+    for item in items:
+        shape = shapes.get(item.clip.speaker)
+        problem = tracks[item.name]["problem"]
+        if problem is None and shape is not None and shape["problem"] is not None:
+            problem = f"shape of {item.clip.speaker}: {shape['problem']}"
+        if problem is not None:
+            statuses[item.name] = {"key": "", "problem": problem}
+            continue
+        speaker = None
+        if shape is not None and not _has_codes(item):
+            speaker = (speaker_file_name(item.clip.speaker), shape["key"])
+        tasks[item.name] = ClipTask(
+            item,
+            tracks[item.name]["key"],
+            speaker,
+            settings.track,
+            settings.encoder,
+            _placing(item, first[item.name], settings),
+            work,
+        )
+    run_tasks("clips", list(tasks.values()), settings.runner, progress=progress)
+    return statuses | {name: _status(task) for name, task in tasks.items()}
+
+
+def _placing(item: InputClip, first: int, settings: Reconstruction) -> Placing:
+    if settings.layout_out == "records":
+        return Placing(settings.output)
+    folder = settings.output / speaker_file_name(item.clip.speaker)
+    return Placing(folder, folders=True, first=first, train=settings.train_folders)
+
+
+def _first_numbers(items: Sequence[InputClip], tracks: Statuses) -> dict[str, int]:
+    """Number of each clip's first frame within its subject; every clip that can be read takes its numbers."""
+    following: dict[str, int] = collections.defaultdict(int)
+    first = {}
+    for item in sorted(items, key=lambda item: item.name):
+        first[item.name] = following[item.clip.speaker]
+        following[item.clip.speaker] += tracks[item.name].get("frames", 0)
+    return first
+
+
+def _status(task: Task) -> dict[str, Any]:
+    status = task.work.status(task.step, task.name, task.key)
+    return status or {"key": task.key, "problem": "never finished"}
+
+
+def _has_codes(item: InputClip) -> bool:
+    return item.kind == "folders" and stored_codes_folder(item.clip.video) is not None
+
+
+def _problems(items: Sequence[InputClip], statuses: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
+    problems = []
+    for item in items:
+        status = statuses[item.name]
+        if status["problem"] is not None:
+            problems.append(Problem(item.name, status["problem"]))
+            continue
+        problems += [Problem(item.name, note, "kept") for note in status["notes"]]
+    return problems
+
+
+def _write_frame_lists(outcome: Outcome) -> None:
+    """Writes, for each subject, which clip and frame each number is."""
+    rows: dict[Path, list[list[Any]]] = collections.defaultdict(list)
+    for item in sorted(outcome.usable, key=lambda item: item.name):
+        folder = outcome.settings.output / speaker_file_name(item.clip.speaker)
+        track = Track.load(folder / "tracks" / f"{item.clip.file_name}.npz")
+        for row, index in enumerate(track.frame_index.tolist()):
+            number = outcome.statuses[item.name]["first_number"] + row
+            rows[folder].append([f"{number:06d}", item.name, index, f"{track.time_s[row]:.4f}"])
+    for folder, lines in rows.items():
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["number", "clip", "frame", "time_s"])
+        writer.writerows(lines)
+        write_atomically(folder / "frames.csv", text.getvalue())
+
+
+def _fail(outcome: Outcome, work: WorkFolder) -> NoReturn:
+    """Writes the report and raises what is wrong with the input as a whole."""
+    page = write_report(outcome, work)
+    reasons = collections.Counter(problem.reason for problem in outcome.problems if problem.outcome == "dropped")
+    common = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(3)) or "no reason was found"
+    count = len(outcome.items)
+    raise InputError(
+        f"{outcome.settings.source}: none of {count} clips can be used: {common}. All reasons are in {page}"
+    )
