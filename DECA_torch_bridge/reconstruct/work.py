@@ -17,6 +17,7 @@ from typing import Any, Literal
 from asccl_jax.data.atomic import write_atomically
 from asccl_jax.errors import InputError
 from data_prep.decode import BrokenMediaError
+from DECA_torch_bridge.reconstruct.one_thread import one_thread
 
 __all__ = ["Step", "Task", "WorkFolder", "digest", "fingerprint"]
 
@@ -104,7 +105,8 @@ class Task:
         if self.is_done():
             return
         self.mark.touch()
-        _attempt(self, self.compute)
+        with one_thread():
+            _attempt(self, self.compute)
         self.mark.unlink(missing_ok=True)
 
 

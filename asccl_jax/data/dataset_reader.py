@@ -118,7 +118,7 @@ def describe_dataset(directory: Path | str) -> str:
     """Returns a table of what a data set holds, a line a split."""
     directory = Path(directory)
     manifest = read_manifest(directory)
-    header = ("split", "speakers", "clips", "frames", "clip pairs", "aligned frames", "comparisons", "MB")
+    header = ("split", "speakers", "clips", "frames", "clip pairs", "aligned frames", "comparisons", "renders", "MB")
     rows = []
     for name, split in sorted(manifest.splits.items()):
         paths = [kind_directory(directory, kind) / shard.name for kind in RECORD_TYPES for shard in split.shards(kind)]
@@ -130,6 +130,7 @@ def describe_dataset(directory: Path | str) -> str:
             len(pairs),
             sum(len(pair.query_frame) for pair in pairs),
             split.records("comparisons"),
+            split.records("renders"),
         )
         rows.append(
             (name, *(f"{count:,}" for count in counts), f"{sum(path.stat().st_size for path in paths) / 1e6:.1f}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
 
 from asccl_jax.data.atomic import atomic_file
 from asccl_jax.errors import InputError
@@ -145,6 +146,12 @@ def joint_transforms(
 @functools.cache
 def build_head() -> HeadModel:
     """Returns the procedural head; always the same one."""
+    # Sums that several threads share are rounded by how many there are.
+    with threadpool_limits(1):
+        return _build_head()
+
+
+def _build_head() -> HeadModel:
     skin = build_skin()
     parts = build_parts(skin)
     grid = skin.grid_shape

@@ -34,11 +34,12 @@ def identity_basis(vertices: Float[np.ndarray, "n 3"], *, components: int = 300)
     support = near[_farthest_points(near, _INDUCING)]
     within, across = _covariances(support, support), _covariances(vertices, support)
     last = len(support) - 1
+    half = vertices[:, 0] >= 0  # of a field that is odd in x both halves hold the greatest value, with either sign
     variances, fields = [], []
     for axis, count in enumerate(_PER_AXIS):
         variance, modes = eigh(within[axis].astype(np.float64), subset_by_index=(last - count + 1, last))
         field = across[axis] @ (modes / np.sqrt(np.maximum(variance, 1e-12))).astype(np.float32)
-        strongest = np.take_along_axis(field, np.abs(field).argmax(axis=0)[None], axis=0)
+        strongest = np.take_along_axis(field[half], np.abs(field[half]).argmax(axis=0)[None], axis=0)
         variances.append(variance)
         fields.append(fade[:, None] * field * np.sign(strongest))  # eigenvectors come with either sign
     axis_of = np.repeat(np.arange(3), _PER_AXIS)

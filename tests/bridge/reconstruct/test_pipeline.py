@@ -3,6 +3,9 @@
 import csv
 import hashlib
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +121,33 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_files(clips, dataset, tmp_p
     monkeypatch.setattr(ClipTask, "compute", lambda task: calls.append(task.name) or compute(task))
     assert precompute(clips, output) == 0
     assert len(calls) == 3 and len(set(calls)) == 2  # the first clip was not done again
+    assert digests(output) == digests(dataset)
+
+
+def start(source: Path, output: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "DECA_torch_bridge", "precompute", str(source), "--output", str(output)]
+    return subprocess.Popen([*command, *COMMON, *more])
+
+
+@pytest.mark.slow
+def test_kill_9_while_clips_are_written_loses_nothing(clips, dataset, tmp_path):
+    output = tmp_path / "codes"
+    process = start(clips, output)
+    deadline = time.monotonic() + 300
+    while not list(output.glob("codes/*.npz")):
+        assert process.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -9
+    assert not (output / "manifest.json").exists()
+    assert start(clips, output).wait() == 0
+    assert digests(output) == digests(dataset)
+
+
+@pytest.mark.slow
+def test_beam_workers_make_the_same_data_set(clips, dataset, tmp_path):
+    output = tmp_path / "codes"
+    assert start(clips, output, "--workers", "2").wait() == 0
     assert digests(output) == digests(dataset)
 
 
