@@ -30,7 +30,7 @@ __all__ = ["CLIPS_CSV", "ClipPlan", "ClipSetSettings", "plan_clips", "write_clip
 
 CLIPS_CSV = "clips.csv"
 _SETTINGS_JSON = "settings.json"
-_FORMAT = 4
+_FORMAT = 5
 """Raised when the same settings would give other pictures; clips of another format are not resumed."""
 
 

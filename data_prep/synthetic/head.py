@@ -27,6 +27,9 @@ EXPRESSION_START = 300
 
 _SHAPE_COLUMNS = 400
 
+_EYEBALL_SHRINK = 0.98
+"""Room between eyeballs and lids, a quarter millimetre, which identities bend differently."""
+
 JOINTS = ("root", "neck", "jaw", "left_eye", "right_eye")
 _PARENTS = (-1, 0, 1, 1, 1)
 _REST_JOINTS = np.array([[0, -0.160, -0.020], [0, -0.090, -0.025], [0, -0.004, 0.000]])
@@ -171,6 +174,10 @@ def _build_head() -> HeadModel:
         for part, start in zip(parts, starts, strict=True)
         if part.eye
     }
+    regressor = _joint_regressor(vertices, eyes, grid)
+    for joint, ball in eyes.items():
+        centre = regressor[joint] @ vertices
+        vertices[ball] = centre + _EYEBALL_SHRINK * (vertices[ball] - centre)
     inside = {MATERIALS.index(name) for name in ("mouth", "teeth", "tongue")}
     landmark_faces, landmark_weights = static_landmarks(skin)
     return HeadModel(
@@ -178,7 +185,7 @@ def _build_head() -> HeadModel:
         f=faces.astype(np.int32),
         shapedirs=shapedirs,
         posedirs=np.zeros((len(vertices), 3, 36), np.float32),
-        J_regressor=_joint_regressor(vertices, eyes, grid),
+        J_regressor=regressor,
         kintree_table=np.array([_PARENTS, range(5)], np.int64),
         weights=_skinning_weights(vertices, skin, jaw, eyes),
         uv=_paint_coordinates(skin, parts),
