@@ -13,11 +13,11 @@ import numpy as np
 import torch
 
 from asccl_jax.bench.worker import StepOptions, serve
+from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.records import RecordWriter
 from asccl_jax.data.schema import RenderRecord
 from data_prep.crop import encode_jpeg
 from DECA_torch_bridge.camera import place_in_picture, to_image_space
-from DECA_torch_bridge.codes import CodeDict
 from DECA_torch_bridge.encoders import IMAGE_SIZE, coarse_encoder
 from DECA_torch_bridge.fitting.clip_fit import LandmarkFitter
 from DECA_torch_bridge.fitting.synthetic_truth import act_speaker

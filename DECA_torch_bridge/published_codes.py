@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from asccl_jax.data.atomic import write_atomically
+from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
-from DECA_torch_bridge.codes import CodeDict
 from DECA_torch_bridge.safe_pickle import load_pickle
 
 __all__ = ["read_published_codes", "write_published_codes"]

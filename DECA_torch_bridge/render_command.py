@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError, exit_on_input_error
-from DECA_torch_bridge.codes import CodeDict
 from DECA_torch_bridge.reconstruct.drawing import make_renderer
 from DECA_torch_bridge.render_files import PICTURES, VIEWS, choose_view, read_alignment, render_files
 

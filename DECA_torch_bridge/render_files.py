@@ -13,9 +13,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from asccl_jax.data.atomic import PARTIAL_SUFFIX
+from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError, writing
 from data_prep.layouts import VIDEO_SUFFIXES
-from DECA_torch_bridge.codes import CodeDict
 from DECA_torch_bridge.reconstruct.pictures import encode_png
 from DECA_torch_bridge.renderer import Renderer, Renders, image_u8
 from DECA_torch_bridge.view import View, aligned_view, crop_view, source_view

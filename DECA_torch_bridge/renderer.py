@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
 from DECA_torch_bridge.camera import place_in_picture, to_image_space
-from DECA_torch_bridge.codes import CodeDict
 from DECA_torch_bridge.detail_decoder import DetailDecoder
 from DECA_torch_bridge.displacement import detail_normals, displace
 from DECA_torch_bridge.flame import Flame

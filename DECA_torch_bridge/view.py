@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
 from DECA_torch_bridge.camera import CROP_SIZE
-from DECA_torch_bridge.codes import CodeDict
 
 __all__ = ["View", "aligned_view", "crop_view", "source_view", "warp"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from DECA_torch_bridge.codes import CodeDict
+from asccl_jax.data.codes import CodeDict
 from DECA_torch_bridge.fitting.clip_fit import ClipFit
 
 __all__ = ["code_dict"]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from asccl_jax.data.codes import CodeDict
 from data_prep.decode import BrokenMediaError
-from DECA_torch_bridge.codes import CodeDict
 from DECA_torch_bridge.fitting.clip_fit import FLAG_MISSING, FLAG_PARTIAL, FLAG_POOR
 from DECA_torch_bridge.reconstruct.drawing import draw, make_renderer
 from DECA_torch_bridge.reconstruct.encoders import FLAG_UNREADABLE, ClipCodes, frames_of, make_encoder

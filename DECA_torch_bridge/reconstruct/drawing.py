@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from DECA_torch_bridge.codes import CodeDict
+from asccl_jax.data.codes import CodeDict
 from DECA_torch_bridge.deca_model import DECA_MODEL
 from DECA_torch_bridge.detail_decoder import DetailDecoder
 from DECA_torch_bridge.reconstruct.encoders import head_assets, load_deca

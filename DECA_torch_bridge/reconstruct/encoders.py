@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
+from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
 from data_prep.decode import BrokenMediaError
-from DECA_torch_bridge.codes import CodeDict
 from DECA_torch_bridge.deca_model import DECA_MODEL, DecaWeights, read_deca_model
 from DECA_torch_bridge.encoders import coarse_encoder, detail_encoder, split_coarse
 from DECA_torch_bridge.fitting.clip_fit import FLAG_MISSING, LandmarkFitter, SpeakerShape

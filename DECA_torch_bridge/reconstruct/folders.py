@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from asccl_jax.data.codes import CodeDict, join_codes
 from asccl_jax.errors import InputError
-from DECA_torch_bridge.codes import CodeDict, join_codes
 from DECA_torch_bridge.published_codes import read_published_codes
 
 __all__ = [

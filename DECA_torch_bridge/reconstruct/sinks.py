@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from asccl_jax.data.atomic import write_atomically
+from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.records import RecordWriter
 from asccl_jax.data.schema import FrameRecord, RenderRecord
 from data_prep.crop import encode_jpeg
-from DECA_torch_bridge.codes import CodeDict
 from DECA_torch_bridge.published_codes import write_published_codes
 from DECA_torch_bridge.reconstruct.drawing import Drawn
 from DECA_torch_bridge.reconstruct.eye_files import eye_points

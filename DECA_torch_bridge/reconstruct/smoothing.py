@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from DECA_torch_bridge.codes import CodeDict
+from asccl_jax.data.codes import CodeDict
 from DECA_torch_bridge.reconstruct.frame_cameras import crop_cameras, source_cameras
 
 __all__ = ["fill_gaps", "gaussian_over_time", "smooth_codes"]

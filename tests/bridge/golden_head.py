@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from DECA_torch_bridge.codes import CodeDict
+from asccl_jax.data.codes import CodeDict
 from DECA_torch_bridge.head_assets import HeadAssets
 from tests.parity.flame_deca import make_assets
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from DECA_torch_bridge.codes import CodeDict
+from asccl_jax.data.codes import CodeDict
 from DECA_torch_bridge.head_assets import builtin_assets
 from DECA_torch_bridge.published_codes import read_published_codes, write_published_codes
 from DECA_torch_bridge.renderer import Renderer, fastest_backend

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.dataset_reader import open_records, verify_dataset
 from asccl_jax.data.manifest import read_manifest
 from asccl_jax.data.schema import FrameRecord, RenderRecord
 from DECA_torch_bridge.__main__ import main
-from DECA_torch_bridge.codes import CodeDict
 from DECA_torch_bridge.reconstruct.clip_step import ClipTask
 from DECA_torch_bridge.reconstruct.folders import read_subject
 from tests.bridge.reconstruct.tiny_clips import codes_of, write_clip, write_list

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from DECA_torch_bridge.codes import CodeDict
+from asccl_jax.data.codes import CodeDict
 from DECA_torch_bridge.head_assets import builtin_assets
 from DECA_torch_bridge.renderer import Renderer, Renders, fastest_backend
 

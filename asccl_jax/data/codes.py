@@ -1,7 +1,7 @@
 """Code dicts: what DECA or the landmark fitter says about each frame of a clip, and the file they are kept in.
 
 The npz file holds the fields of `CodeDict` under their own names, and `format`. Published code dicts, one pickle a
-frame, are read and written by `published_codes`.
+frame, are read and written by the DECA bridge.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -38,6 +38,7 @@ _FRAME_SHAPES: dict[str, tuple[int | None, ...]] = {
 _OPTIONAL = ("tex", "light", "detail", "tform")
 
 
+@no_type_check  # checks itself, with words a user understands
 @dataclasses.dataclass(frozen=True, eq=False)
 class CodeDict:
     """Coefficients of t frames, in the published names.
@@ -47,7 +48,7 @@ class CodeDict:
       shape: Identity coefficients.
       exp: Expression coefficients.
       pose: Axis-angle rotations, radians: head (3), jaw (3). `pose[:, 3]` opens the mouth.
-      cam: Scale, tx, ty of the orthographic camera, which looks at the crop (see `camera`).
+      cam: Scale, tx, ty of the orthographic camera, which looks at the crop (see the bridge).
       tex: Texture coefficients; None where no texture was estimated.
       light: Nine spherical harmonics for red, green and blue; None where no light was estimated.
       detail: Code of the detail decoder; None where there is none.
@@ -75,12 +76,12 @@ class CodeDict:
     def __len__(self) -> int:
         return len(self.frame_index)
 
-    def __getitem__(self, frames: slice | Sequence[int] | Int[np.ndarray, " u"]) -> Self:
+    def __getitem__(self, frames: slice | Sequence[int] | Int[np.ndarray, " u"]) -> CodeDict:
         """Returns the code dict of some of the frames, by position (not by frame index)."""
         chosen: dict[str, Any] = {name: value[frames] for name, value in self._arrays().items()}
         return dataclasses.replace(self, **chosen)
 
-    def edited(self, exp: Float[np.ndarray, "t e"], jaw_opening: Float[np.ndarray, " t"]) -> Self:
+    def edited(self, exp: Float[np.ndarray, "t e"], jaw_opening: Float[np.ndarray, " t"]) -> CodeDict:
         """Returns the same frames with another expression, as the manipulator gives it; all else is the source's.
 
         Args:
@@ -100,7 +101,7 @@ class CodeDict:
             np.savez_compressed(file, format=np.array(FORMAT), **fields)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> CodeDict:
         """Returns a saved code dict.
 
         Raises:

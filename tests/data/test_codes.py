@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
+from asccl_jax.data.codes import CodeDict, join_codes
 from asccl_jax.errors import InputError
-from DECA_torch_bridge.codes import CodeDict, join_codes
 from DECA_torch_bridge.published_codes import read_published_codes, write_published_codes
 from tests.bridge.golden_head import some_codes
 
