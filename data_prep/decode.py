@@ -193,7 +193,8 @@ def _read_image_folder(folder: Path, fps: float) -> Iterator[Frame]:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[Any]:
-    av.logging.set_level(av.logging.PANIC)
+    # PyAV's log level stays unset: any level sends FFmpeg's messages through Python, and a decoder's thread that waits
+    # for the interpreter while `close` waits for the thread hangs a program of several threads.
     try:
         size = path.stat().st_size
     except OSError as error:

@@ -6,7 +6,6 @@ source frame each of their pixels lies, so that everything after this file works
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
@@ -65,13 +64,8 @@ def read_source(item: InputClip, *, image_fps: float, max_frames: int | None) ->
 
 
 def _video(item: InputClip, image_fps: float) -> Iterator[SourceFrame]:
-    frames = read_frames(item.clip.video, image_fps=image_fps)
-    try:
-        for frame in frames:
-            yield SourceFrame(frame.index, frame.time_s, frame.image)
-    finally:
-        # Left halfway, PyAV's decoder threads and its close() can wait for each other for ever.
-        collections.deque(frames, maxlen=0)
+    for frame in read_frames(item.clip.video, image_fps=image_fps):
+        yield SourceFrame(frame.index, frame.time_s, frame.image)
 
 
 def _records(item: InputClip, image_fps: float) -> Iterator[SourceFrame]:

@@ -6,6 +6,7 @@ task whose status bears the key that it would have now is done.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import hashlib
 import json
@@ -57,7 +58,7 @@ class WorkFolder:
         write_atomically(self.file(step, name, ".json"), json.dumps(status, indent=1, sort_keys=True))
 
 
-class Task:
+class Task(abc.ABC):
     """Something to do once, in any process; a dataclass that can be pickled.
 
     Attributes:
@@ -70,22 +71,22 @@ class Task:
     work: WorkFolder
 
     @property
+    @abc.abstractmethod
     def name(self) -> str:
         """See the class."""
-        raise NotImplementedError
 
     @property
+    @abc.abstractmethod
     def key(self) -> str:
         """Digest of all that the results depend on."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def compute(self) -> dict[str, Any]:
         """Does it and returns what the status is to say.
 
         Raises:
           BrokenMediaError: What it works on cannot be used; the message is the reason.
         """
-        raise NotImplementedError
 
     def is_done(self) -> bool:
         """Whether the status of this very task is there."""

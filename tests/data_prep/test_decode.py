@@ -1,5 +1,8 @@
 """Frames and sound out of files, whole and broken."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -34,6 +37,32 @@ def test_a_variable_frame_rate_keeps_its_times(tmp_path):
     times = [0, 1, 2, 5, 6, 12]
     frames = frames_of(write_video(tmp_path / "a.mp4", 6, times=times))
     np.testing.assert_allclose([frame.time_s for frame in frames], np.array(times) / 30, atol=1e-6)
+
+
+_LEAVING_HALF_WAY = """
+import itertools, sys, threading
+from pathlib import Path
+from data_prep.decode import read_frames
+
+def leave_half_way():
+    for count in range(20):
+        frames = read_frames(Path(sys.argv[1]))
+        list(itertools.islice(frames, 1 + count % 7))
+        frames.close()
+
+threads = [threading.Thread(target=leave_half_way) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_threads_may_leave_videos_half_read(tmp_path):
+    # Large enough for the decoder to be at work when it is closed. A hanging close holds the interpreter: a process of
+    # its own, then, for which 60 times of what it takes are allowed.
+    path = write_video(tmp_path / "a.mp4", 60, size=320)
+    subprocess.run([sys.executable, "-c", _LEAVING_HALF_WAY, str(path)], timeout=60, check=True)
 
 
 @pytest.mark.parametrize("turns", [1, 2])
