@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -51,6 +52,8 @@ def writing(path: Path) -> Iterator[None]:
 def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
     """Wraps an entry point: `InputError` and `WriteError` become one line on stderr and exit status 2 and 1.
 
+    A reader that leaves (`| head`) ends it quietly, with the status that a shell gives such a program.
+
     Args:
       main: Function that returns the process's exit status.
 
@@ -61,7 +64,13 @@ def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
     @functools.wraps(main)
     def guarded(*args: object, **keywords: object) -> int:
         try:
-            return main(*args, **keywords)
+            status = main(*args, **keywords)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            # What is left in the buffer would raise once more when the interpreter flushes it at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         except InputError as error:
             sys.stderr.write(f"error: {error}\n")
             return 2

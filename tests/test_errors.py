@@ -2,6 +2,9 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +42,23 @@ def test_the_systems_errors_are_named_with_the_place_that_was_written(error):
 def test_errors_that_are_not_the_systems_pass_through():
     with pytest.raises(InputError, match="bad value"), writing(Path("runs/1")):
         raise InputError("bad value")
+
+
+def test_a_reader_that_leaves_ends_an_entry_point_quietly():
+    talk = """
+import sys
+from asccl_jax.errors import exit_on_input_error
+
+@exit_on_input_error
+def main():
+    for _ in range(100000):
+        print("word")
+    return 0
+
+sys.exit(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", talk], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
