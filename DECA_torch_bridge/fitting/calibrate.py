@@ -60,7 +60,7 @@ def learn_table(
       assets: The head to calibrate for.
       made: How, for a reader of the table.
     """
-    table = LandmarkTable.zero(detector, calibrated=True, made=made)
+    table = LandmarkTable.zero(detector, made=made)
     settings = FitSettings()
     priors = dataclasses.replace(settings.priors, shape_per_frame=_SHAPE_PER_FRAME)
     for _ in range(_ROUNDS):

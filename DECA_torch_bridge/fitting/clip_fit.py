@@ -202,8 +202,8 @@ class LandmarkFitter:
 
     def _notes(self, speaker: SpeakerShape, flags: UInt8[np.ndarray, " t"]) -> tuple[str, ...]:
         notes = [speaker.note] if speaker.note else []
-        if not self.table.calibrated:
-            notes.append(f"{self.table.made}: shape and expression carry the detector's bias")
+        if self.table.remark:
+            notes.append(self.table.remark)
         for flag, meaning in ((FLAG_MISSING, "without a face, interpolated"), (FLAG_POOR, "fitted poorly")):
             if count := int((flags & flag > 0).sum()):
                 notes.append(f"{count} of {len(flags)} frames {meaning}")

@@ -18,9 +18,12 @@ from asccl_jax.errors import InputError
 
 __all__ = ["TABLE_NAMES", "LandmarkTable", "load_table", "save_table"]
 
-TABLE_NAMES = ("mediapipe", "synthetic", "face-alignment")
+TABLE_NAMES = ("mediapipe", "synthetic", "face-alignment", "dlib")
 
 _FOLDER = Path(__file__).parent / "tables"
+
+_SAME_ANNOTATION = {"face-alignment": "dlib"}
+"""Detectors that nobody has measured here, and a measured one that was trained on the same annotation (300-W)."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,20 +34,20 @@ class LandmarkTable:
       detector: One of `TABLE_NAMES`.
       offsets_m: Added to landmarks 17..67 of the mean head at rest.
       insets_m: How far inside the face's outline landmarks 0..16 lie.
-      calibrated: False where nobody has measured the detector: offsets are 0 then and results carry its bias.
       made: How the table was made.
+      remark: What a user of the results has to know of it; empty where this very detector was measured on this head.
     """
 
     detector: str
     offsets_m: Float[np.ndarray, "51 3"]
     insets_m: Float[np.ndarray, "17"]
-    calibrated: bool
     made: str
+    remark: str = ""
 
     @classmethod
-    def zero(cls, detector: str, *, calibrated: bool, made: str) -> LandmarkTable:
+    def zero(cls, detector: str, *, made: str = "", remark: str = "") -> LandmarkTable:
         """Returns a table without offsets."""
-        return cls(detector, np.zeros((51, 3)), np.zeros(17), calibrated, made)
+        return cls(detector, np.zeros((51, 3)), np.zeros(17), made, remark)
 
 
 def load_table(detector: str, *, head: str = "builtin") -> LandmarkTable:
@@ -60,13 +63,16 @@ def load_table(detector: str, *, head: str = "builtin") -> LandmarkTable:
     if detector not in TABLE_NAMES:
         raise InputError(f"landmark table {detector!r}: expected one of {', '.join(TABLE_NAMES)}")
     if head != "builtin":
-        return LandmarkTable.zero(detector, calibrated=False, made=f"no table for {detector} on a {head} head yet")
+        remark = f"no table for {detector} on a {head} head yet: shape and expression carry the detector's bias"
+        return LandmarkTable.zero(detector, remark=remark)
     if detector == "synthetic":
-        return LandmarkTable.zero(detector, calibrated=True, made="the built-in head's own landmarks, exact")
-    path = _FOLDER / f"{detector}.json"
-    if not path.is_file():
-        return LandmarkTable.zero(detector, calibrated=False, made=f"no table for {detector} yet")
-    return read_table(path)
+        return LandmarkTable.zero(detector, made="the built-in head's own landmarks, exact")
+    measured = _SAME_ANNOTATION.get(detector, detector)
+    table = read_table(_FOLDER / f"{measured}.json")
+    if measured == detector:
+        return table
+    remark = f"{detector} was not measured itself: it has the table of {measured}, trained on the same annotation"
+    return dataclasses.replace(table, detector=detector, remark=remark)
 
 
 def read_table(path: Path) -> LandmarkTable:
@@ -80,7 +86,7 @@ def read_table(path: Path) -> LandmarkTable:
         offsets, insets = np.array(content["offsets_m"], float), np.array(content["insets_m"], float)
         if offsets.shape != (51, 3) or insets.shape != (17,) or not np.isfinite(offsets).all():
             raise ValueError(f"shapes {offsets.shape} and {insets.shape}, expected (51, 3) and (17,)")
-        return LandmarkTable(content["detector"], offsets, insets, True, content["made"])
+        return LandmarkTable(content["detector"], offsets, insets, content["made"])
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path}: not a landmark table ({error}); `calibrate` writes one") from error
 

@@ -117,7 +117,7 @@ def _wrong_block(head: LandmarkHead, assets: HeadAssets) -> LandmarkHead:
     """Identity columns 100.. where expression belongs."""
     columns = np.roll(assets.shapedirs, 200, axis=-1)  # columns 100.. come to lie at 300..
     other = dataclasses.replace(assets, shapedirs=columns)
-    table = LandmarkTable.zero("synthetic", calibrated=True, made="")
+    table = LandmarkTable.zero("synthetic")
     return dataclasses.replace(head, expression=build_landmark_head(other, table).expression)
 
 

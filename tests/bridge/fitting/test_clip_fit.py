@@ -110,11 +110,13 @@ def test_code_dict_has_a_row_per_frame(fitter: LandmarkFitter, clip: TruthClip, 
     assert codes.original_size == (256, 256)
 
 
-def test_detectors_without_a_table_say_so(clip: TruthClip, speaker: SpeakerShape) -> None:
+def test_detectors_with_anothers_table_or_none_say_so(clip: TruthClip, speaker: SpeakerShape) -> None:
     fitter = LandmarkFitter(builtin_assets(), "face-alignment")
-    assert any("no table for face-alignment yet" in note for note in fitter.fit_clip(clip.landmarks, speaker).notes)
+    assert any("not measured itself" in note for note in fitter.fit_clip(clip.landmarks, speaker).notes)
+    np.testing.assert_array_equal(load_table("face-alignment").offsets_m, load_table("dlib").offsets_m)
+    assert "no table for mediapipe on a flame head" in load_table("mediapipe", head="flame").remark
     with pytest.raises(InputError, match="expected one of"):
-        load_table("dlib")
+        load_table("openface")
 
 
 def test_a_head_without_action_units_is_fitted_too(clip: TruthClip) -> None:
@@ -129,7 +131,7 @@ def test_a_head_without_action_units_is_fitted_too(clip: TruthClip) -> None:
 
 def test_table_survives_its_file(tmp_path) -> None:
     rng = np.random.default_rng(0)
-    table = LandmarkTable("mediapipe", 0.001 * rng.standard_normal((51, 3)), np.zeros(17), True, "at random")
+    table = LandmarkTable("mediapipe", 0.001 * rng.standard_normal((51, 3)), np.zeros(17), "at random")
     save_table(table, tmp_path / "table.json")
     back = read_table(tmp_path / "table.json")
     np.testing.assert_allclose(back.offsets_m, table.offsets_m, atol=1e-6)
@@ -139,11 +141,12 @@ def test_table_survives_its_file(tmp_path) -> None:
         read_table(tmp_path / "table.json")
 
 
-def test_the_stored_table_is_symmetric_and_small() -> None:
+@pytest.mark.parametrize("detector", ["mediapipe", "dlib"])
+def test_stored_tables_are_symmetric_and_small(detector: str) -> None:
     from DECA_torch_bridge.fitting.calibrate import MIRROR
 
-    table = load_table("mediapipe")
-    assert table.calibrated
+    table = load_table(detector)
+    assert not table.remark
     partner = np.array(MIRROR[17:]) - 17
     np.testing.assert_allclose(table.offsets_m[partner] * (-1, 1, 1), table.offsets_m, atol=2e-6)
     assert np.abs(table.offsets_m).max() < 0.006
