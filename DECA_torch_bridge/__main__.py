@@ -1,4 +1,4 @@
-"""Command line of the bridge: `python -m DECA_torch_bridge precompute|render ...`."""
+"""Command line of the bridge: `python -m DECA_torch_bridge precompute|render|import-tracks ...`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ __all__ = ["main"]
 
 _HELP = """usage: python -m DECA_torch_bridge COMMAND [OPTIONS]     (COMMAND --help explains each)
 
-  precompute  code dicts, NMFC and shape images of any video, with or without licensed files
-  render      pictures or a video of a code dict, edited or not
+  precompute     code dicts, NMFC and shape images of any video, with or without licensed files
+  render         pictures or a video of a code dict, edited or not
+  import-tracks  tracks to train the manipulator on, of ACTOR_deca.pkl files or an Aff-Wild2 folder
 """
 
 
@@ -39,7 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from DECA_torch_bridge.render_command import main as render
 
         return render(rest)
-    raise InputError(f"unknown command {name!r}: expected precompute or render")
+    if name == "import-tracks":
+        from DECA_torch_bridge.import_tracks import main as import_tracks
+
+        return import_tracks(rest)
+    raise InputError(f"unknown command {name!r}: expected precompute, render or import-tracks")
 
 
 if __name__ == "__main__":

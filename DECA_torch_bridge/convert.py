@@ -7,6 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from asccl_jax.convert.manipulator import (
+    settings_from_state_dicts,
+    state_dicts_from_variables,
+    variables_from_state_dicts,
+)
 from asccl_jax.convert.metric import (
     flax_from_arcface,
     flax_from_state_dict,
@@ -17,8 +22,10 @@ from asccl_jax.convert.metric import (
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.frozen_metric import load_metric, save_metric
 from asccl_jax.models.correlation import FrozenMetric
+from asccl_jax.models.manipulator import NETWORKS
+from asccl_jax.saved_manipulator import Manipulator, load_manipulator, save_manipulator
 from asccl_jax.settings import MetricSettings
-from DECA_torch_bridge.state_dict import read_state_dict, write_state_dict
+from DECA_torch_bridge.state_dict import read_state_dict, read_state_dicts, write_state_dict, write_state_dicts
 
 __all__ = ["main"]
 
@@ -36,6 +43,16 @@ examples:
 Reading a .pth, the network's depth is found from its keys. A file does not tell on which channel order it was trained:
 the published training code reads BGR, ArcFace RGB, and these are the defaults. Callers of the converted metric always
 pass RGB.
+"""
+_MANIPULATOR_EXAMPLES = """
+The direction follows from the names: a file ending in .pth, .pt or .tar is PyTorch's, with the state dicts of all four
+networks; a directory is a manipulator of this project, or the working directory of a training run, of which the best
+checkpoint is taken. Sizes are found from the shapes.
+
+examples:
+  asccl convert manipulator 10_nets.pth manipulator/               a manipulator trained by the published code
+  asccl convert manipulator 02_nets_finetuned.pth start/           one fine-tuned to an actor; train on with init_from
+  asccl convert manipulator runs/manipulator 10_nets.pth           a trained one for the published PyTorch modules
 """
 
 
@@ -75,6 +92,19 @@ def _parser() -> argparse.ArgumentParser:
     reading.add_argument("--seed", type=int, help="seed of heads the file does not hold (default: 0)")
     reading.add_argument("--stage-blocks", type=_four, metavar="A,B,C,D", help="blocks, for an IResNet of your own")
     reading.add_argument("--stage-widths", type=_four, metavar="A,B,C,D", help="channels, for an IResNet of your own")
+    manipulator = kinds.add_parser(
+        "manipulator",
+        help="an expression manipulator: generator, mapping network, style encoder, discriminator",
+        description="Convert an expression manipulator from PyTorch to Flax or back.",
+        epilog=_MANIPULATOR_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    manipulator.set_defaults(run=_convert_manipulator)
+    manipulator.add_argument(
+        "source", metavar="IN", type=Path, help="a .pth file, or a manipulator or working directory"
+    )
+    manipulator.add_argument("target", metavar="OUT", type=Path, help="a directory to make, or a .pth file")
+    manipulator.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
     return parser
 
 
@@ -86,25 +116,34 @@ def _four(text: str) -> tuple[int, ...]:
 
 
 def _convert_metric(options: argparse.Namespace) -> int:
+    from_pytorch = _is_from_pytorch(options, "metric")
+    _report(_metric_from_pytorch(options) if from_pytorch else _metric_to_pytorch(options))
+    return 0
+
+
+def _convert_manipulator(options: argparse.Namespace) -> int:
+    from_pytorch = _is_from_pytorch(options, "manipulator")
+    _report(_manipulator_from_pytorch(options) if from_pytorch else _manipulator_to_pytorch(options))
+    return 0
+
+
+def _report(lines: list[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _is_from_pytorch(options: argparse.Namespace, kind: str) -> bool:
+    """Returns the direction, once it is clear and the target may be written."""
     from_pytorch, to_pytorch = (path.suffix in _PYTORCH_SUFFIXES for path in (options.source, options.target))
     if from_pytorch == to_pytorch:
         raise InputError(
             f"convert {options.source} {options.target}: exactly one of the two must be a PyTorch file, ending in"
-            f" {', '.join(_PYTORCH_SUFFIXES)}; the other is a metric directory"
+            f" {', '.join(_PYTORCH_SUFFIXES)}; the other is a {kind} directory"
         )
-    _check_target(options.target, overwrite=options.overwrite)
-    lines = _metric_from_pytorch(options) if from_pytorch else _metric_to_pytorch(options)
-    sys.stdout.write("".join(f"{line}\n" for line in lines))
-    return 0
-
-
-def _check_target(target: Path, *, overwrite: bool) -> None:
-    if not target.exists():
-        return
-    if not overwrite:
-        raise InputError(f"{target}: exists already; choose another name or add --overwrite")
-    if target.is_dir() and not (target / "metric.json").is_file():
-        raise InputError(f"{target}: a directory that is no metric is never replaced; choose another name")
+    if options.target.exists() and not options.overwrite:
+        raise InputError(f"{options.target}: exists already; choose another name or add --overwrite")
+    if options.target.is_dir() and not (options.target / f"{kind}.json").is_file():
+        raise InputError(f"{options.target}: a directory that is no {kind} is never replaced; choose another name")
+    return from_pytorch
 
 
 def _metric_from_pytorch(options: argparse.Namespace) -> list[str]:
@@ -145,6 +184,28 @@ def _metric_to_pytorch(options: argparse.Namespace) -> list[str]:
         f"PyTorch must feed it {metric.settings.channel_order.upper()} images in [-1, 1],"
         f" {metric.settings.image_size} pixels a side",
     ]
+
+
+def _manipulator_from_pytorch(options: argparse.Namespace) -> list[str]:
+    state_dicts = read_state_dicts(options.source)
+    try:
+        settings = settings_from_state_dicts(state_dicts)
+        variables = variables_from_state_dicts(state_dicts, settings)
+    except InputError as error:
+        raise InputError(f"{options.source}: {error}") from error
+    save_manipulator(options.target, Manipulator(variables, settings))
+    weights = sum(array.size for arrays in state_dicts.values() for array in arrays.values())
+    return [
+        f"{options.source}: {', '.join(NETWORKS)}; {weights:,} weights",
+        f"{options.target}: written; {settings.coefficients} coefficients, {settings.emotions} emotions, windows of"
+        f" {settings.window} frames (as published; the file does not say)",
+    ]
+
+
+def _manipulator_to_pytorch(options: argparse.Namespace) -> list[str]:
+    manipulator = load_manipulator(options.source)
+    write_state_dicts(options.target, state_dicts_from_variables(manipulator.variables, manipulator.settings))
+    return [f"{options.target}: written; state dicts of {', '.join(NETWORKS)}"]
 
 
 _NAMES = {"metric": "a correlation metric", "arcface": "an ArcFace backbone"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from asccl_jax.errors import writing
 from asccl_jax.geometry.head_model import HeadModel, save_head_model
 from DECA_torch_bridge.flame import EXPRESSION_START
 from DECA_torch_bridge.head_assets import HeadAssets
@@ -44,5 +45,11 @@ def head_model(assets: HeadAssets) -> HeadModel:
 
 
 def export_head(assets: HeadAssets, path: Path) -> None:
-    """Writes a head for JAX; `asccl_jax.geometry.head_model.load_head_model` reads it."""
-    save_head_model(path, head_model(assets))
+    """Writes a head for JAX; `asccl_jax.geometry.head_model.load_head_model` reads it.
+
+    Raises:
+      WriteError: The disk is full, or access is denied; what was there is as it was.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_head_model(path, head_model(assets))

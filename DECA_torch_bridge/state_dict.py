@@ -14,7 +14,14 @@ import numpy as np
 from asccl_jax.data.atomic import atomic_file
 from asccl_jax.errors import InputError
 
-__all__ = ["load_tensors", "read_state_dict", "require_torch", "write_state_dict"]
+__all__ = [
+    "load_tensors",
+    "read_state_dict",
+    "read_state_dicts",
+    "require_torch",
+    "write_state_dict",
+    "write_state_dicts",
+]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
@@ -66,17 +73,30 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
       InputError: No such file, PyTorch is missing, a file that is damaged, unsafe or holds no state dict.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a PyTorch checkpoint (.pth, .pt, .tar)")
-    require_torch(f"{path}: reading it")
-    state_dict = _unwrapped(load_tensors(path))
+    state_dict = _unwrapped(_load(path))
     problem = _problem_with(state_dict)
     if problem:
         raise InputError(f"{path}: not a PyTorch state dict: {problem}; expected a mapping of names to tensors")
-    arrays = {key: _as_array(tensor) for key, tensor in state_dict.items()}
-    if all(key.startswith("module.") for key in arrays):
-        arrays = {key.removeprefix("module."): array for key, array in arrays.items()}
-    return arrays
+    return _as_arrays(state_dict)
+
+
+def read_state_dicts(path: str | os.PathLike[str]) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the tensors of a checkpoint of several networks, by network and by their own names.
+
+    Such a file is a mapping of networks to state dicts; each is read as `read_state_dict` reads a single one.
+
+    Raises:
+      InputError: No such file, PyTorch is missing, a file that is damaged, unsafe or not such a mapping.
+    """
+    path = Path(path)
+    content = _load(path)
+    if not isinstance(content, Mapping) or not content:
+        raise InputError(f"{path}: not a checkpoint of several networks; expected a mapping of names to state dicts")
+    problems = {str(name): _problem_with(state_dict) for name, state_dict in content.items()}
+    if any(problems.values()):
+        listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items() if problem)
+        raise InputError(f"{path}: not a checkpoint of several networks: {listed[:400]}; expected state dicts by name")
+    return {str(name): _as_arrays(state_dict) for name, state_dict in content.items()}
 
 
 def write_state_dict(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
@@ -89,15 +109,49 @@ def write_state_dict(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarr
     Raises:
       InputError: PyTorch is missing, or there is no such folder.
     """
-    path = Path(path)
+    _save(Path(path), arrays)
+
+
+def write_state_dicts(path: str | os.PathLike[str], networks: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Writes a checkpoint of several networks, a mapping of state dicts; the file appears whole or not at all.
+
+    Args:
+      path: File to write; an existing one is replaced.
+      networks: Values of each network, in the order the file is to have.
+
+    Raises:
+      InputError: PyTorch is missing, or there is no such folder.
+    """
+    _save(Path(path), networks)
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a PyTorch checkpoint (.pth, .pt, .tar)")
+    require_torch(f"{path}: reading it")
+    return load_tensors(path)
+
+
+def _save(path: Path, arrays: Mapping[str, Any]) -> None:
     require_torch(f"{path}: writing it")
     import torch
 
+    def as_tensors(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: as_tensors(entry) for key, entry in value.items()}
+        return torch.from_numpy(np.array(value))
+
     if not path.parent.is_dir():
         raise InputError(f"{path}: the folder {path.parent} does not exist; make it first")
-    tensors = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
     with atomic_file(path) as file:
-        torch.save(tensors, file)
+        torch.save(as_tensors(arrays), file)
+
+
+def _as_arrays(state_dict: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    arrays = {key: _as_array(tensor) for key, tensor in state_dict.items()}
+    if all(key.startswith("module.") for key in arrays):
+        arrays = {key.removeprefix("module."): array for key, array in arrays.items()}
+    return arrays
 
 
 def _unwrapped(content: Any) -> Any:

@@ -39,6 +39,13 @@ COMMANDS: dict[str, Command] = {
     "reconstruct": Command(
         "DECA_torch_bridge.reconstruct.command", "turn videos into code dicts and renders", "bridge,prep"
     ),
+    "import-tracks": Command(
+        "DECA_torch_bridge.import_tracks", "turn published coefficient files into tracks to train on", "bridge,prep"
+    ),
+    "manipulate-coefficients": Command("asccl_jax.infer.command", "give code dicts another emotion"),
+    "evaluate-manipulator": Command(
+        "asccl_jax.evals.evaluate_manipulator", "score trained manipulators against exact truth"
+    ),
     "convert": Command("DECA_torch_bridge.convert", "convert weights between PyTorch and Flax", "bridge"),
     "bench": Command("asccl_jax.bench.__main__", "measure speed and memory"),
 }

@@ -1,4 +1,4 @@
-"""Names of the leaves of a pytree, and every difference between two trees in one list."""
+"""Names of the leaves of a pytree, every difference between two trees in one list, and a vector cut to a tree."""
 
 from __future__ import annotations
 
@@ -6,9 +6,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-__all__ = ["named_shapes", "shape_differences"]
+__all__ = ["cut_vector", "named_shapes", "shape_differences"]
+
+
+def cut_vector(vector: Float[Array, " n"], tree: Any) -> Any:
+    """Returns a long vector cut to the shapes of a tree's leaves, in their order.
+
+    >>> cut_vector(jnp.arange(3.0), {"a": np.zeros(1), "b": np.zeros((2, 1))})["b"].tolist()
+    [[1.0], [2.0]]
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    pieces = jnp.split(vector, np.cumsum([leaf.size for leaf in leaves])[:-1])
+    shaped = [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True)]
+    return jax.tree.unflatten(structure, shaped)
 
 
 def named_shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias, no_type_check
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Int, Key, UInt8
+from jaxtyping import Array, Float32, Int, Key, UInt8
 
-__all__ = ["Locations", "PairBatch", "TrainState", "Variables"]
+__all__ = ["Locations", "PairBatch", "TrainState", "Variables", "WindowBatch"]
 
 Variables: TypeAlias = dict[str, Any]
 """Flax variable collections: "params" and "batch_stats"."""
@@ -52,3 +52,28 @@ class TrainState:
     batch_stats: Variables
     opt_state: optax.OptState
     key: Key[Array, ""]
+
+
+@no_type_check  # a tree map puts shapes, shardings and None where arrays were
+@struct.dataclass
+class WindowBatch:
+    """Windows of facial coefficients, each with another window whose style it may be given.
+
+    Column 0 of a window is the jaw's opening in radians, the others are expression coefficients as the head model
+    has them.
+
+    Attributes:
+      source: Windows to change.
+      source_emotion: Emotion of each source, a position in `schema.EMOTIONS`.
+      reference: Windows that show a style, drawn independently of the sources from the same windows.
+      reference_emotion: Like `source_emotion`.
+      index: Position of each source in the data set's list of windows; tells which examples a step saw.
+      reference_index: Like `index`.
+    """
+
+    source: Float32[Array | np.ndarray, "b t c"]
+    source_emotion: Int[Array | np.ndarray, " b"]
+    reference: Float32[Array | np.ndarray, "b t c"]
+    reference_emotion: Int[Array | np.ndarray, " b"]
+    index: Int[Array | np.ndarray, " b"]
+    reference_index: Int[Array | np.ndarray, " b"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from asccl_jax.data.schema import EMOTIONS
+from asccl_jax.data.track_list import clip_file_name
 
 __all__ = ["Clip", "Problem", "emotion_name", "reject_duplicates", "sentence_key"]
 
@@ -56,8 +56,7 @@ class Clip:
     @property
     def file_name(self) -> str:
         """The clip's id as one harmless file name, unlike that of any other clip."""
-        readable = re.sub(r"[^\w.-]", "_", self.clip_id.replace("/", "_"))[:80]
-        return f"{readable}-{hashlib.sha256(self.clip_id.encode()).hexdigest()[:12]}"
+        return clip_file_name(self.clip_id)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from asccl_jax import frozen_metric
+from asccl_jax import saved_weights
 from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import FrozenMetric, load_metric, save_metric
 from asccl_jax.models.correlation import init_variables
@@ -47,7 +47,7 @@ def test_saving_again_replaces_and_leaves_nothing_behind(metric, tmp_path):
 
 def test_a_save_that_dies_leaves_the_old_metric(metric, tmp_path, monkeypatch):
     save_metric(tmp_path / "metric", metric)
-    monkeypatch.setattr(frozen_metric.json, "dumps", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(saved_weights.json, "dumps", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         save_metric(tmp_path / "metric", metric.replace(variables=jax.tree.map(lambda x: 2 * x, metric.variables)))
     monkeypatch.undo()
@@ -85,7 +85,7 @@ def test_a_kill_before_either_rename_leaves_the_old_metric_where_load_finds_it(m
         assert_loads(name, metric)
     # A save that dies before its own renames must not lose what the one before left.
     with monkeypatch.context() as patched, pytest.raises(ZeroDivisionError):
-        patched.setattr(frozen_metric.json, "dumps", lambda *_, **__: 1 / 0)
+        patched.setattr(saved_weights.json, "dumps", lambda *_, **__: 1 / 0)
         save_metric(best, doubled(2))
     assert_loads(best, metric)
     save_metric(best, doubled(3))
@@ -96,7 +96,7 @@ def test_a_kill_before_either_rename_leaves_the_old_metric_where_load_finds_it(m
 def test_the_rest_of_a_removed_metric_is_never_loaded(metric, tmp_path, monkeypatch):
     save_metric(tmp_path / "best", metric)
     with monkeypatch.context() as patched:
-        patched.setattr(frozen_metric.shutil, "rmtree", lambda *_, **__: None)  # as a kill during the removal
+        patched.setattr(saved_weights.shutil, "rmtree", lambda *_, **__: None)  # as a kill during the removal
         save_metric(tmp_path / "best", metric)
     (tmp_path / "best").rename(tmp_path / "elsewhere")
     assert len(list(tmp_path.iterdir())) == 2

@@ -18,8 +18,10 @@ FORBIDDEN = {
     "asccl_jax.losses": ["models", "tasks", "train", "data", "evals", "convert", "main"],
     "asccl_jax.convert": ["losses", "tasks", "train", "data", "evals", "main"],
     "asccl_jax.data": ["models", "losses", "tasks", "train", "evals", "convert", "main"],
-    "asccl_jax.tasks": ["train", "evals", "convert", "main"],
-    "asccl_jax.train": ["evals", "convert", "main"],
+    "asccl_jax.geometry": ["models", "losses", "tasks", "train", "evals", "convert", "infer", "main"],
+    "asccl_jax.infer": ["losses", "tasks", "train", "evals", "convert", "main"],
+    "asccl_jax.tasks": ["train", "evals", "infer", "convert", "main"],
+    "asccl_jax.train": ["evals", "infer", "convert", "main"],
     "asccl_jax.evals": ["train", "main"],
     "asccl_jax.bench": ["main"],
 }

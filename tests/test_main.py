@@ -24,7 +24,7 @@ from asccl_jax.metrics_file import read_metrics
 from asccl_jax.settings import MetricSettings
 from asccl_jax.train.checkpoint import Checkpoints
 from asccl_jax.train.command_line import parse
-from asccl_jax.train.recipe import plain_config
+from asccl_jax.train.config_entries import plain_config
 from asccl_jax.types import TrainState
 from tests.tasks.drawn import drawn_variables
 from tests.train.tiny_records import write_tiny_records

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from flax import struct
 from jax import lax
@@ -19,6 +18,7 @@ from asccl_jax.models.iresnet import IResNet
 from asccl_jax.models.precision import at_least_float32
 from asccl_jax.norms import unit_vectors
 from asccl_jax.settings import MetricSettings
+from asccl_jax.trees import cut_vector
 from asccl_jax.types import Variables
 
 __all__ = ["CorrelationMetric", "FrozenMetric", "init_variables", "prepare_images", "resize_images"]
@@ -133,8 +133,8 @@ def _draw_variables(settings: MetricSettings, key: Key[Array, ""]) -> Variables:
     # distribution, and the modules' own, unused then, are compiled away.
     trunk_key, heads_key = jax.random.split(key)
     trunk, heads = fresh["params"]["trunk"], fresh["params"]["heads"]
-    normal = _cut(jax.random.normal(trunk_key, (_size(trunk),)), trunk)
-    uniform = _cut(jax.random.uniform(heads_key, (_size(heads),), minval=-1.0, maxval=1.0), heads)
+    normal = cut_vector(jax.random.normal(trunk_key, (_size(trunk),)), trunk)
+    uniform = cut_vector(jax.random.uniform(heads_key, (_size(heads),), minval=-1.0, maxval=1.0), heads)
     trunk = jax.tree_util.tree_map_with_path(
         lambda path, leaf, noise: KERNEL_DEVIATION * noise if path[-1].key == "kernel" else leaf, trunk, normal
     )
@@ -147,14 +147,6 @@ def _draw_variables(settings: MetricSettings, key: Key[Array, ""]) -> Variables:
 
 def _size(tree: Variables) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-
-def _cut(noise: Float[Array, " n"], tree: Variables) -> Variables:
-    """Returns a long vector cut to the shapes of a tree's leaves."""
-    leaves, structure = jax.tree.flatten(tree)
-    pieces = jnp.split(noise, np.cumsum([leaf.size for leaf in leaves])[:-1])
-    shaped = [piece.reshape(leaf.shape) for piece, leaf in zip(pieces, leaves, strict=True)]
-    return jax.tree.unflatten(structure, shaped)
 
 
 @struct.dataclass

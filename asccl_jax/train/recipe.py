@@ -1,37 +1,17 @@
-"""From a config to an experiment: every entry checked, every part built."""
+"""From a config to an experiment: which task's recipe it is."""
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import itertools
-import logging
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from asccl_jax.data.loader import evaluation_batches, training_batches
-from asccl_jax.data.pairs import FramePairs
-from asccl_jax.data.selection import evenly_spaced
 from asccl_jax.errors import InputError
-from asccl_jax.frozen_metric import load_metric
-from asccl_jax.settings import MetricSettings
-from asccl_jax.tasks.metric import MetricTask
-from asccl_jax.train.evaluation import HeldOutBatches
-from asccl_jax.train.loop import Experiment, LoopSettings
-from asccl_jax.train.optimizer import adam
-from asccl_jax.train.sharding import place
-from asccl_jax.types import TrainState, Variables
+from asccl_jax.train.loop import Experiment
+from asccl_jax.train.manipulator_recipe import manipulator_experiment
+from asccl_jax.train.metric_recipe import metric_experiment
 
-__all__ = ["build_experiment", "metric_settings", "plain_config"]
-
-_LOG = logging.getLogger(__name__)
-_SETTLING_BATCHES = 8
-"""Training batches from which an untrained network takes its BatchNorm statistics before it is scored."""
+__all__ = ["build_experiment"]
 
 
 def build_experiment(config: ConfigDict) -> Experiment:
@@ -43,109 +23,10 @@ def build_experiment(config: ConfigDict) -> Experiment:
     Raises:
       InputError: A value that makes no sense, or data or weights that are missing or do not fit.
     """
-    builders: Mapping[str, Callable[[ConfigDict], Experiment]] = {"metric": _metric_experiment}
+    builders: Mapping[str, Callable[[ConfigDict], Experiment]] = {
+        "metric": metric_experiment,
+        "manipulator": manipulator_experiment,
+    }
     if config.task not in builders:
         raise InputError(f"config.task={config.task!r}: expected one of {', '.join(builders)}")
     return builders[config.task](config)
-
-
-def metric_settings(config: ConfigDict) -> MetricSettings:
-    """Returns the metric of a recipe: `config.compat` with what `config.model` sets on top.
-
-    In `config.model` None stands for "as `compat` says"; `bn_group_size` 0 stands for the global batch.
-
-    Raises:
-      InputError: A value that makes no sense.
-    """
-    overrides = {name: value for name, value in config.model.to_dict().items() if value is not None}
-    if overrides.get("bn_group_size") == 0:
-        overrides["bn_group_size"] = None
-    return MetricSettings.from_compat(config.compat, **overrides)
-
-
-def plain_config(config: ConfigDict) -> dict[str, Any]:
-    """Returns the config as JSON holds it: nested mappings, lists, numbers, text."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {name: plain(entry) for name, entry in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(entry) for entry in value]
-        return value
-
-    return plain(config.to_dict())
-
-
-def _metric_experiment(config: ConfigDict) -> Experiment:
-    settings = metric_settings(config)
-    loop = LoopSettings(**{field.name: config[field.name] for field in dataclasses.fields(LoopSettings)})
-    max_hold = config.data.max_hold or None
-    source = FramePairs(config.data.dir, "train", pairing=config.data.pairing, max_hold=max_hold, seed=loop.seed)
-    held_out = FramePairs(config.data.dir, "validation", max_hold=max_hold)
-    task = MetricTask(
-        settings=settings,
-        optimizer=adam(config.learning_rate, schedule=config.learning_rate_schedule, steps=config.steps),
-        dtype=_computation_dtype(config.dtype),
-        start=_start_variables(config.init_from, settings),
-        evaluation_draws=config.evaluation.draws,
-    )
-    _LOG.info("training on %r, evaluating on %r", source, held_out)
-
-    def settled(state: TrainState, mesh: Mesh) -> TrainState:
-        with contextlib.closing(_training_batches(source, config)) as batches:
-            first = itertools.islice(batches, _SETTLING_BATCHES)
-            return task.settle_statistics(state, (place(batch, mesh) for batch in first))
-
-    return Experiment(
-        task=task,
-        batches=_training_batches(source, config),
-        held_out=lambda: _held_out_batches(held_out, config),
-        settings=loop,
-        config=plain_config(config),
-        baseline=settled,
-    )
-
-
-def _start_variables(directory: str, settings: MetricSettings) -> Variables | None:
-    if not directory:
-        return None
-    metric = load_metric(directory)
-    if metric.settings.channel_order != settings.channel_order:
-        _LOG.warning(
-            "config.init_from=%s was trained on %s images, this run is on %s",
-            *(directory, metric.settings.channel_order, settings.channel_order),
-        )
-    return metric.variables
-
-
-def _training_batches(source: FramePairs, config: ConfigDict) -> Any:
-    return training_batches(
-        source,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        threads=config.data.threads,
-        prefetch=config.data.prefetch,
-    )
-
-
-def _held_out_batches(source: FramePairs, config: ConfigDict) -> HeldOutBatches:
-    devices = jax.device_count()
-    return evaluation_batches(
-        source,
-        batch_size=-(-config.evaluation.batch_size // devices) * devices,
-        indices=evenly_spaced(range(len(source)), config.evaluation.pairs),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        threads=config.data.threads,
-    )
-
-
-def _computation_dtype(name: str) -> Any:
-    dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-    if name == "auto":
-        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    if name not in dtypes:
-        raise InputError(f"config.dtype={name!r}: expected auto, float32 or bfloat16")
-    return dtypes[name]

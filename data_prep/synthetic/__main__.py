@@ -35,6 +35,8 @@ _EXAMPLES = """examples:
     python -m data_prep.synthetic --output heads
     python -m data_prep heads/clips.csv --layout list --landmarks precomputed --image-size 112 --output records
     python -m data_prep.synthetic comparisons --records records
+  tracks of facial coefficients for the manipulator, with the exact result it should reach (seconds):
+    python -m data_prep.synthetic tracks --output tracks
   a picture of the people:
     python -m data_prep.synthetic contact-sheet --output people.png
 
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: Words of the command line; None takes those of the process.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands = {"contact-sheet": _contact_sheet, "comparisons": _comparisons}
+    commands = {"contact-sheet": _contact_sheet, "comparisons": _comparisons, "tracks": _tracks}
     try:
         if words and words[0] in commands:
             return commands[words[0]](words[1:])
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _clips(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m data_prep.synthetic [contact-sheet | comparisons]",
+        prog="python -m data_prep.synthetic [contact-sheet | comparisons | tracks]",
         description="Writes videos of synthetic people who say the same sentences in several emotions.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -128,6 +130,38 @@ def _comparisons(words: list[str]) -> int:
         manifest = write_records(options.records, settings, workers=options.workers, advance=bar.update)
     count = manifest.split("comparisons").records("comparisons")
     sys.stdout.write(f"{options.records}: {count:,} comparisons in {settings.groups} groups\n")
+    return 0
+
+
+def _tracks(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_prep.synthetic tracks",
+        description="Writes code dicts of synthetic people, without pictures, and what each held-out neutral clip is "
+        "in every emotion.",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="directory of codes, truth and list")
+    parser.add_argument("--seed", type=int, help="of people, sentences and performances (0)")
+    parser.add_argument("--speakers", type=int, help="people to train on (24)")
+    parser.add_argument("--validation-speakers", type=int, help="people held out (6)")
+    parser.add_argument("--sentences", type=int, help="sentences of each person to train on, in 7 emotions (4)")
+    parser.add_argument("--validation-sentences", type=int, help="sentences of each person held out (2)")
+    parser.add_argument("--syllables", type=int, nargs=2, metavar=("LEAST", "MOST"), help="of a sentence (5 7)")
+    parser.add_argument("--fps", type=int, help="frames a second (30)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options = vars(parser.parse_args(words))
+    from data_prep.synthetic.tracks import TrackSetSettings, plan_tracks, write_track_set
+
+    names = [field.name for field in dataclasses.fields(TrackSetSettings)]
+    given = {name: options[name] for name in names if options[name] is not None}
+    if "syllables" in given:
+        given["syllables"] = tuple(given["syllables"])
+    settings, frames = TrackSetSettings(**given), 0
+    plans = plan_tracks(settings)
+    with tqdm(total=len(plans), unit="clip", desc="tracks", disable=options["quiet"]) as bar:
+        for count in write_track_set(settings, options["output"]):
+            frames += count
+            bar.update()
+    sys.stdout.write(f"{options['output']}: {len(plans)} clips, {frames:,} frames\n")
     return 0
 
 

@@ -20,7 +20,7 @@ POSE_SPREAD_RAD = np.array([0.03, 0.05, 0.02]) / np.sqrt(2)
 _SWAY_SHARE = 0.2
 """Part of that variance that a head runs through within a clip; the rest lies between clips."""
 
-_INTENSITY = (0.6, 1.1)
+INTENSITY = (0.6, 1.1)
 _NECK, _JAW, _LEFT_EYE, _RIGHT_EYE = 1, 2, 3, 4
 
 
@@ -53,7 +53,7 @@ def act(delivery: Delivery, *, seed: int) -> Performance:
     turn = rng.normal(0, np.sqrt(1 - _SWAY_SHARE) * POSE_SPREAD_RAD)
     turn = turn + _sway(rng, time, np.sqrt(_SWAY_SHARE) * POSE_SPREAD_RAD)
     blink = _blinks(rng, time)
-    intensity = rng.uniform(*_INTENSITY) * (1 + 0.05 * np.sin(2 * np.pi * (0.6 * time + rng.random())))
+    intensity = rng.uniform(*INTENSITY) * (1 + 0.05 * np.sin(2 * np.pi * (0.6 * time + rng.random())))
     if delivery.emotion == "neutral":
         intensity = np.zeros_like(time)
     expression, pose = compose(delivery.emotion, speech, intensity, blink, turn, _glances(rng, time))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from asccl_jax.bench import bridge as bridge_bench
+from asccl_jax.bench import manipulator as manipulator_bench
 from asccl_jax.bench import metric as metric_bench
 from asccl_jax.bench.__main__ import main
 from asccl_jax.bench.flops import forward_flops, step_flops
@@ -34,6 +35,7 @@ def quick_compilation(monkeypatch):
     flags = f"{CPU_CONVOLUTION_FLAG} --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
     monkeypatch.setenv("XLA_FLAGS", flags)
     monkeypatch.setattr(metric_bench, "_TURN_S", 0.0)
+    monkeypatch.setattr(manipulator_bench, "_TURN_S", 0.0)
 
 
 def run(tmp_path, *arguments):
@@ -80,6 +82,22 @@ def test_metric_bench_alone_says_when_the_flag_is_not_in_force(tmp_path, capsys)
     said = capsys.readouterr().out
     assert "warning: the CPU convolution flag is not in force" in said
     assert "not installed" not in said
+
+
+@pytest.mark.slow
+@needs_torch
+def test_manipulator_bench_compares_steps_and_ways_to_do_a_clip(tmp_path, capsys):
+    size = ("--batch", "2", "--frames", "12", "--width", "8", "--rounds", "2", "--threads", "1")
+    report = run(tmp_path, "manipulator", *size)
+    jax_row, torch_row = report["rows"]
+    assert (jax_row["framework"], torch_row["framework"]) == ("jax", "torch")
+    turns = [row["parts"]["train"]["turns"] for row in (torch_row, jax_row)]
+    expected = np.median([torch["cpu_s"] / jax["cpu_s"] for torch, jax in zip(*turns, strict=True)])
+    assert report["ratios"]["train"]["cpu_s"] == pytest.approx(expected)
+    assert {"train", "clip", "clip_in_jax"} == report["ratios"].keys()
+    said = capsys.readouterr().out
+    for words in ("training step, torch / jax", "in processor time", "target 6", "memory of torch", "steps"):
+        assert words in said
 
 
 def test_input_bench_reports_images_a_core(tmp_path, capsys):
@@ -155,6 +173,8 @@ def test_bridge_bench_knows_the_stages_of_its_worker():
         (["bridge", "--assets", "gone"], "--assets=gone: no such folder"),
         (["bridge", "--device", "cuda", "--stage", "fit"], "--stage: fit: no GPU form"),
         (["metric", "--batch", "0"], "--batch=0: expected at least 1"),
+        (["manipulator", "--width", "0"], "--width=0: expected at least 1"),
+        (["manipulator", "--frames", "9"], "--frames=9: expected at least a window, 10"),
         (["metric", "--depth", "12"], "depth=12"),
         (["metric", "--json", "gone/report.json"], "the folder gone does not exist"),
         (["input", "--rounds", "0"], "--rounds=0: expected at least 1"),

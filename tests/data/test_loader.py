@@ -190,7 +190,7 @@ def test_evaluation_keeps_to_the_chosen_pairs_and_splits_over_processes(source):
         index = np.concatenate([first.index, second.index])
         valid = np.concatenate([first_valid, second_valid])
         assert index[valid].tolist() == chosen[4 * number : 4 * number + 4]
-    with pytest.raises(InputError, match="no pairs to evaluate"):
+    with pytest.raises(InputError, match="no examples to evaluate"):
         next(evaluation_batches(source, batch_size=4, indices=[]))
 
 

@@ -50,6 +50,7 @@ def compare(
 ) -> Iterator[Line]:
     """Verdicts on every array that is not skipped, in the order of the file."""
     left_out = skipped(golden, exact=exact)
+    spreads = dataclasses.replace(spreads, listed={**results.spreads, **spreads.listed})
     for stored in golden:
         if stored in left_out:
             continue

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tests.parity import deca_encoders, flame_deca, metric
+from tests.parity import deca_encoders, flame_deca, manipulator, manipulator_inference, metric
 from tests.parity.metric import Replayed
 
 __all__ = ["FAMILIES", "Family", "family_of"]
@@ -69,6 +69,20 @@ FAMILIES = (
         deca_encoders.INPUTS,
         lambda cfg: f"seed {cfg[0]}",
         lambda golden, manifests, exact: deca_encoders.replay(golden, manifests, exact=exact),
+    ),
+    Family(
+        manipulator.NAMES,
+        manipulator.MANIFESTS,
+        manipulator.INPUTS,
+        lambda cfg: "seed {}, batch {}, {} frames".format(*cfg),
+        lambda golden, manifests, exact: manipulator.replay(golden, manifests, exact=exact),
+    ),
+    Family(
+        manipulator_inference.NAMES,
+        manipulator_inference.MANIFESTS,
+        manipulator_inference.INPUTS,
+        lambda cfg: "seed {}, {} frames, windows of {}".format(*cfg),
+        lambda golden, manifests, exact: manipulator_inference.replay(golden, manifests, exact=exact),
     ),
 )
 

@@ -21,7 +21,7 @@ from asccl_jax.types import Variables
 from tests.parity import recipe
 from tests.parity.switches import aligned, recorded
 
-__all__ = ["LEARNING_RATE", "MANIFEST", "Replayed", "replay", "trajectory_steps"]
+__all__ = ["LEARNING_RATE", "MANIFEST", "Replayed", "exactly", "replay", "trajectory_steps"]
 
 MANIFEST = "metric"
 LEARNING_RATE = 1e-3
@@ -48,11 +48,14 @@ class Replayed:
       collections: Sets of parameter-shaped arrays by name, each by state-dict key; an absent key received no gradient.
       weight_jumps: Per part ("eval", "train") and stage, the share of weights that lie on one side of their jump in
         this run and on the other in the exact one.
+      spreads: Largest difference of an array between this run and an exact one of the same code: the spread of arrays
+        of which the golden states none.
     """
 
     tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     collections: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
     weight_jumps: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    spreads: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -129,7 +132,7 @@ def _replay_evaluation(results: Replayed, golden: _Golden) -> None:
         "eval/perloc_loss": np.asarray(loss),
         "eval/perloc_level_losses": np.asarray(parts.stage_losses),
     }
-    results.weight_jumps["eval"] = _jumps(large, _exactly(_evaluation_losses, *arguments)[2])
+    results.weight_jumps["eval"] = _jumps(large, exactly(_evaluation_losses, *arguments)[2])
 
 
 def _evaluation_losses(
@@ -205,7 +208,7 @@ def _training_switches(*arguments: Any) -> Any:
     return signs, large
 
 
-def _exactly(function: Callable[..., Any], *arguments: Any) -> Any:
+def exactly(function: Callable[..., Any], *arguments: Any) -> Any:
     """Result of a function of float32 arrays in float64, as NumPy arrays."""
     host = jax.device_get(arguments)
     with jax.enable_x64(True):
@@ -220,7 +223,7 @@ def _jumps(found: Sequence[jax.Array], exact: Sequence[np.ndarray]) -> np.ndarra
 def _take_gradient(golden: _Golden, gradient: Any, arguments: tuple[Any, ...], forms: Sequence[str]) -> Any:
     """Results for each of the forms, and the exact run's side of every weight's jump."""
     dtype = golden.source.dtype
-    signs, large = (None, None) if dtype == np.float64 else _exactly(_training_switches, *arguments)
+    signs, large = (None, None) if dtype == np.float64 else exactly(_training_switches, *arguments)
     selections = [{name: jnp.asarray(name == form, dtype) for name in _FORMS} for form in forms]
     return [gradient(*arguments, signs, selection) for selection in selections], large
 

@@ -15,9 +15,10 @@ GOLDENS = Path(__file__).resolve().parent.parent / "goldens"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_small_metric_golden_is_met(precision):
+@pytest.mark.parametrize("name", ["metric_small", "manipulator"])
+def test_goldens_of_networks_losses_gradients_and_training_steps_are_met(name, precision):
     # As a user runs it: without the session's run-time type checks, which refuse the host arrays of a traced class.
-    words = ["--goldens", str(GOLDENS), "--only", "metric_small", "--precision", precision]
+    words = ["--goldens", str(GOLDENS), "--only", name, "--precision", precision]
     environment = {name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_ENABLE_X64")}
     result = subprocess.run(
         [sys.executable, "-m", "tests.parity", *words],
@@ -42,6 +43,11 @@ def test_goldens_of_heads_and_encoders_are_met_in_one_run(precision, capsys):
     assert "all arrays pass" in report
 
 
+def test_golden_of_the_manipulators_test_programme_is_met(capsys):
+    assert main(["--goldens", str(GOLDENS), "--only", "manipulator_inference"]) == 0
+    assert "FAILS" not in capsys.readouterr().out
+
+
 def test_a_golden_that_is_not_met_fails_the_run(tmp_path, capsys):
     for name in ("recipe_check.json", "README.md", "manifests"):
         (tmp_path / name).symlink_to(GOLDENS / name)
@@ -61,7 +67,8 @@ def test_a_golden_that_is_not_met_fails_the_run(tmp_path, capsys):
         (["--goldens", "nowhere"], "--goldens nowhere: no such directory"),
         (
             ["--goldens", str(GOLDENS), "--only", "metric_big"],
-            "--only metric_big: expected one of deca_encoders, flame_deca_one, metric_small",
+            "--only metric_big: expected one of deca_encoders, flame_deca_one, manipulator,"
+            " manipulator_inference, metric_small",
         ),
     ],
 )

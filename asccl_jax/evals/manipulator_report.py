@@ -1,0 +1,244 @@
+"""The report on edited coefficients: `scores.json`, `table.md` and a page with curves, confusions and drawn heads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from asccl_jax.data.atomic import write_atomically
+from asccl_jax.data.tracks import TrueDelivery
+from asccl_jax.evals.bootstrap import Interval
+from asccl_jax.evals.manipulator_evaluation import COPY, Evaluation, Row
+from asccl_jax.evals.manipulator_figures import coefficient_curves, confusion_panels, emotion_panels, face_strips
+from asccl_jax.evals.manipulator_scores import MEASURES, REQUESTED, Measure, confusion, difference, summary
+from asccl_jax.evals.metric_text import CLEAR, Grid, align
+from asccl_jax.evals.report_page import Card, Page, Picture, Section, write_page
+
+__all__ = ["EMOTION_BAR", "JAW_BAR", "to_dict", "to_text", "write_evaluation"]
+
+EMOTION_BAR = 0.8
+JAW_BAR = 0.9
+
+_CURVE_EMOTIONS = ("angry", "happy", "surprised")
+_SHOWN = ("hits", "jaw_correlation", "mouth_error_mm", "mouth_motion_error_mm")
+
+
+def write_evaluation(directory: Path, evaluation: Evaluation) -> Path:
+    """Writes `scores.json`, `table.md`, `report.html` and its pictures; returns the page's path."""
+    path = write_page(directory, _page(evaluation))
+    write_atomically(directory / "scores.json", json.dumps(to_dict(evaluation), indent=1) + "\n")
+    write_atomically(directory / "table.md", _markdown(evaluation))
+    return path
+
+
+def to_dict(evaluation: Evaluation) -> dict[str, Any]:
+    """Returns all figures: of every row, of its lead over the others, and of every clip and emotion."""
+    first = evaluation.rows[0]
+    rows = []
+    for row in evaluation.rows:
+        figures = {measure.name: _as_dict(summary(row.scores, measure.name)) for measure in MEASURES}
+        leads = {measure.name: _as_dict(difference(row.scores, first.scores, measure.name)) for measure in MEASURES}
+        rows.append(
+            {
+                "name": row.name,
+                "source": row.source,
+                "figures": figures,
+                "minus_first_row": leads,
+                "confusion": dict(zip(REQUESTED, confusion(row.scores).tolist(), strict=True)),
+                "clips": [dataclasses.asdict(score) for score in row.scores],
+            }
+        )
+    return {"clips": len(evaluation.deliveries), "head": _head(evaluation), "rows": rows}
+
+
+def to_text(evaluation: Evaluation) -> str:
+    """Returns the grids as aligned text, ending with the verdict."""
+    blocks = [
+        "\n".join(filter(None, (grid.title, grid.note, "", align(grid.headings, grid.rows))))
+        for grid in _grids(evaluation)
+    ]
+    return "\n\n".join([*blocks, _verdict(evaluation)]) + "\n"
+
+
+def _markdown(evaluation: Evaluation) -> str:
+    blocks = [f"# Manipulator evaluation\n\n{_subtitle(evaluation)}\n\n{_verdict(evaluation)}"]
+    for grid in _grids(evaluation):
+        lines = [grid.headings, ["---"] * len(grid.headings), *grid.rows]
+        table = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+        blocks.append(f"## {grid.title}\n\n{grid.note}\n\n{table}")
+    return "\n\n".join(blocks) + "\n"
+
+
+def _page(evaluation: Evaluation) -> Page:
+    rows = evaluation.rows
+    delivery = _example(evaluation.deliveries)
+    by_label = [row for row in rows if row.name != COPY and "by reference" not in row.name]
+    curves = Picture(
+        "curves",
+        f"Clip {delivery.clip}, one of middle length; nothing picked by outcome. Below the jaw, the coefficients that"
+        " the true emotion changes most.",
+        coefficient_curves(delivery, by_label, _CURVE_EMOTIONS),
+    )
+    confusions = Picture(
+        "confusion",
+        "Percentage of frames whose expression is nearest to each emotion's truth of the same moment; a row sums to"
+        " 100.",
+        confusion_panels(rows),
+    )
+    by_emotion = Picture("by_emotion", "Mean over clips; bars span the middle half of the clips.", emotion_panels(rows))
+    sections = [
+        Section("Emotion, jaw and mouth", _MEASURED, (confusions, by_emotion), _grids(evaluation)),
+        Section("Coefficients along a clip", pictures=(curves,)),
+    ]
+    strips = face_strips(evaluation, by_label, delivery)
+    if strips is not None:
+        caption = f"Clip {delivery.clip} at the frame where the source's mouth is widest open; first row: the truth."
+        sections.insert(1, Section("Faces", pictures=(Picture("faces", caption, strips),)))
+    sources = Grid("Rows", "", ("row", "from"), tuple((row.name, row.source) for row in rows))
+    sections.append(Section("What was compared", grids=(sources,)))
+    return Page(
+        title="Manipulator evaluation",
+        subtitle=_subtitle(evaluation),
+        verdict=_verdict(evaluation),
+        cards=_cards(evaluation),
+        sections=tuple(sections),
+    )
+
+
+_MEASURED = (
+    "Every source is a neutral clip of a speaker who was never trained on, and its exact counterpart in each emotion is"
+    " known: same words, same moment, same blinks. A copy of the source keeps all of the speech and reaches no emotion;"
+    " an edit must beat its mouth error while the jaw still follows the source."
+)
+
+
+def _example(deliveries: Sequence[TrueDelivery]) -> TrueDelivery:
+    return sorted(deliveries, key=lambda delivery: (len(delivery.source), delivery.clip))[len(deliveries) // 2]
+
+
+def _subtitle(evaluation: Evaluation) -> str:
+    speakers = len({delivery.speaker for delivery in evaluation.deliveries})
+    frames = sum(len(delivery.source) for delivery in evaluation.deliveries)
+    return (
+        f"{len(evaluation.deliveries)} neutral clips of {speakers} held-out speakers, {frames:,} frames, each edited to"
+        f" {len(REQUESTED)} emotions."
+    )
+
+
+def _verdict(evaluation: Evaluation) -> str:
+    first = evaluation.rows[0]
+    hits, jaw = summary(first.scores, "hits"), summary(first.scores, "jaw_correlation")
+    assert hits is not None and jaw is not None
+    words = [
+        f"{first.name}: the emotion asked for is the nearest true one in {100 * hits.value:.0f} % of frames"
+        f" ({_met(hits.value >= EMOTION_BAR)}: at least {100 * EMOTION_BAR:.0f} %); the jaw follows the source with a"
+        f" correlation of {jaw.value:.2f} ({_met(jaw.value >= JAW_BAR)}: at least {JAW_BAR})."
+    ]
+    for row in evaluation.rows[1:]:
+        lead = difference(row.scores, first.scores, "mouth_error_mm")
+        if lead is None or "by reference" in row.name:
+            continue
+        relation = "higher" if lead.value > 0 else "lower"
+        clear = "clearly" if _is_clear(lead) else "not clearly"
+        words.append(
+            f"Mouth error of {row.name}: {abs(lead.value):.3f} mm {relation}, {clear}"
+            f" [{lead.low:.3f}, {lead.high:.3f}]."
+        )
+    return " ".join(words)
+
+
+def _met(met: bool) -> str:
+    return "bar met" if met else "bar MISSED"
+
+
+def _cards(evaluation: Evaluation) -> tuple[Card, ...]:
+    first, copy = evaluation.rows[0], evaluation.rows[-1]
+    meanings = {
+        "hits": "Share of frames whose expression is nearest to the truth of the emotion asked for; 1 in 7 by chance.",
+        "jaw_correlation": "Along each clip, of the edited jaw opening with the source's; the truth itself has"
+        f" {_truth_of_jaw(evaluation):.2f}.",
+        "mouth_error_mm": "Mean distance of lip landmarks from where they would be in that emotion.",
+        "mouth_motion_error_mm": "The same without each clip's mean offset: what is wrong with speech alone.",
+    }
+    cards = []
+    for name, meaning in meanings.items():
+        figure, other = summary(first.scores, name), summary(copy.scores, name)
+        if figure is None or other is None:
+            continue
+        measure = next(measure for measure in MEASURES if measure.name == name)
+        cards.append(Card(measure.title, f"{figure.value:.3f}", f"{meaning} {COPY.capitalize()}: {other.value:.3f}."))
+    return tuple(cards)
+
+
+def _truth_of_jaw(evaluation: Evaluation) -> float:
+    """Correlation of the true jaw with the source's: emotions open the mouth wider or less, so it is not quite 1."""
+    found = summary(evaluation.rows[-1].scores, "jaw_true_correlation")
+    return found.value if found is not None else float("nan")
+
+
+def _grids(evaluation: Evaluation) -> tuple[Grid, ...]:
+    grids = [_overall(evaluation.rows), _against_first(evaluation.rows)]
+    grids += [_by(evaluation.rows, "emotion", name) for name in _SHOWN]
+    grids += [_by(evaluation.rows, "speaker", name) for name in _SHOWN]
+    return tuple(grid for grid in grids if grid.rows)
+
+
+def _overall(rows: Sequence[Row]) -> Grid:
+    shown = _measures(rows)
+    cells = tuple(
+        (row.name, *(_figure(summary(row.scores, measure.name), measure.digits) for measure in shown)) for row in rows
+    )
+    note = "Means over clips and emotions, with 95 % intervals over clips."
+    return Grid("Figures", note, ("row", *(measure.title for measure in shown)), cells)
+
+
+def _against_first(rows: Sequence[Row]) -> Grid:
+    first, shown = rows[0], _measures(rows)
+    cells = []
+    for row in rows[1:]:
+        leads = [(difference(row.scores, first.scores, measure.name), measure.digits) for measure in shown]
+        marked = [
+            _figure(lead, digits) + (CLEAR if lead is not None and _is_clear(lead) else "") for lead, digits in leads
+        ]
+        cells.append((row.name, *marked))
+    note = f"Each row minus {first.name}, on the same clips; a star marks a difference whose interval excludes zero."
+    return Grid("Differences", note, ("row", *(measure.title for measure in shown)), tuple(cells))
+
+
+def _by(rows: Sequence[Row], label: str, name: str) -> Grid:
+    measure = next(measure for measure in MEASURES if measure.name == name)
+    labels = list(dict.fromkeys(getattr(score, label) for score in rows[0].scores))
+    cells = []
+    for row in rows:
+        parts = [[score for score in row.scores if getattr(score, label) == value] for value in labels]
+        figures = [summary(part, name) for part in parts]
+        if all(figure is not None for figure in figures):
+            cells.append((row.name, *(f"{figure.value:.{measure.digits}f}" for figure in figures if figure)))
+    return Grid(f"{measure.title.capitalize()} by {label}", "", ("row", *labels), tuple(cells))
+
+
+def _measures(rows: Sequence[Row]) -> list[Measure]:
+    return [measure for measure in MEASURES if summary(rows[0].scores, measure.name) is not None]
+
+
+def _is_clear(interval: Interval) -> bool:
+    return interval.low > 0 or interval.high < 0
+
+
+def _figure(interval: Interval | None, digits: int) -> str:
+    if interval is None:
+        return ""
+    # Adding zero turns a rounded -0.0 into 0.0.
+    value, low, high = (round(number, digits) + 0.0 for number in (interval.value, interval.low, interval.high))
+    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _as_dict(interval: Interval | None) -> dict[str, float] | None:
+    return None if interval is None else dataclasses.asdict(interval)
+
+
+def _head(evaluation: Evaluation) -> str | None:
+    return None if evaluation.head is None else evaluation.head.source

@@ -1,0 +1,1 @@
+"""Geometry of heads: FLAME, camera, a differentiable rasteriser, and the shape images that the metric compares."""

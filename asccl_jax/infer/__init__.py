@@ -1,0 +1,1 @@
+"""Inference: source coefficients and a wanted emotion in, edited coefficients out."""

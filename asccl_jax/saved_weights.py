@@ -1,0 +1,170 @@
+"""Trained weights on disk: a folder with a network's settings and its variables, which appears whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from asccl_jax.errors import InputError, writing
+from asccl_jax.trees import named_shapes, shape_differences
+from asccl_jax.types import Variables
+
+__all__ = ["WeightsFormat", "load_weights", "save_weights"]
+
+Settings = TypeVar("Settings")
+_VARIABLES = "variables"
+
+
+@dataclasses.dataclass(frozen=True)
+class WeightsFormat:
+    """What tells one kind of saved network from another.
+
+    Attributes:
+      kind: What it is, as error messages call it and `asccl convert` knows it; its settings are in `KIND.json`.
+      version: Version of the layout, compared on reading.
+      saver: Function that writes it, for error messages.
+    """
+
+    kind: str
+    version: int
+    saver: str
+
+    @property
+    def description(self) -> str:
+        """Name of the file with version and settings; a folder that has one is whole."""
+        return f"{self.kind}.json"
+
+
+def save_weights(
+    directory: str | Path, layout: WeightsFormat, *, variables: Variables, settings: Mapping[str, Any]
+) -> None:
+    """Writes settings and `variables/`, replacing what was there only once the new one is whole.
+
+    Killed at any moment it leaves a whole network, the old one or the new one, where `load_weights` finds it.
+    With several processes every one may call this; the first writes.
+
+    Args:
+      directory: Folder to make or replace.
+      layout: Kind of network.
+      variables: Its arrays.
+      settings: What JSON can hold and the reader makes the settings of.
+
+    Raises:
+      WriteError: The disk is full, or access is denied; what was there is as it was.
+    """
+    if jax.process_index() != 0:
+        return
+    directory = Path(directory).absolute()
+    with writing(directory):
+        _save(directory, layout, variables, settings)
+
+
+def _save(directory: Path, layout: WeightsFormat, variables: Variables, settings: Mapping[str, Any]) -> None:
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = directory.with_name(f".{directory.name}.unfinished")
+    replaced = _replaced(directory)
+    if not directory.exists() and (replaced / layout.description).is_file():
+        replaced.rename(directory)  # an earlier save was killed between its two renames
+    _remove(unfinished, layout)
+    _remove(replaced, layout)
+    unfinished.mkdir()
+    with _checkpointer(layout) as checkpointer:
+        checkpointer.save(unfinished / _VARIABLES, jax.device_get(variables))
+    description = {"format_version": layout.version, "settings": settings}
+    (unfinished / layout.description).write_text(json.dumps(description, indent=2) + "\n")
+    if directory.exists():
+        directory.rename(replaced)
+    unfinished.rename(directory)
+    _remove(replaced, layout)
+
+
+def load_weights(
+    path: str | Path,
+    layout: WeightsFormat,
+    *,
+    read_settings: Callable[[Mapping[str, Any]], Settings],
+    fresh_variables: Callable[[Settings], Variables],
+) -> tuple[Variables, Settings]:
+    """Returns variables, as NumPy arrays, and settings of a folder, or of `best/` (else `last/`) of a training run's.
+
+    Args:
+      path: Folder that `save_weights` wrote, or a training run's.
+      layout: Kind of network.
+      read_settings: Makes the settings of what was saved.
+      fresh_variables: Makes variables of some settings; only their shapes are asked for.
+
+    Raises:
+      InputError: No such network there, another version, or weights that do not fit its settings; all that do not fit
+        are listed.
+    """
+    directory = _find(Path(path).absolute(), layout)
+    settings = read_settings(_read_description(directory / layout.description, layout)["settings"])
+    expected = jax.eval_shape(lambda: fresh_variables(settings))
+    with _checkpointer(layout) as checkpointer:
+        _check_shapes(checkpointer, expected, directory, layout)
+        # NumPy arrays as the target: the weights come back on the host, whatever devices saved them.
+        target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), expected)
+        return checkpointer.restore(directory / _VARIABLES, target), settings
+
+
+def _checkpointer(layout: WeightsFormat) -> ocp.StandardCheckpointer:
+    # The calling process works alone: no barrier with the others, which may be elsewhere.
+    alone = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=alone, active_processes={alone}, barrier_sync_key_prefix=f"{layout.kind}{alone}"
+    )
+    return ocp.StandardCheckpointer(multiprocessing_options=options)
+
+
+def _replaced(directory: Path) -> Path:
+    """Returns where a network stands while the one that replaces it takes its name."""
+    return directory.with_name(f".{directory.name}.replaced")
+
+
+def _remove(directory: Path, layout: WeightsFormat) -> None:
+    # The description goes first: what has none is never taken for a whole network.
+    (directory / layout.description).unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _find(path: Path, layout: WeightsFormat) -> Path:
+    for directory in (path, path / "best", path / "last"):
+        for candidate in (directory, _replaced(directory)):
+            if (candidate / layout.description).is_file():
+                return candidate
+    if not path.is_dir():
+        raise InputError(f"{layout.kind} {path}: no such directory; give one that {layout.saver} or training wrote")
+    raise InputError(
+        f"{layout.kind} {path}: no {layout.description} there, nor in its best/ or last/; give a directory that"
+        f" {layout.saver} or training wrote, or convert a PyTorch checkpoint with `asccl convert {layout.kind}`"
+    )
+
+
+def _read_description(file: Path, layout: WeightsFormat) -> dict[str, Any]:
+    try:
+        description = json.loads(file.read_text())
+    except ValueError as error:
+        raise InputError(f"{file}: not valid JSON ({error}); save the {layout.kind} again") from error
+    version = description.get("format_version") if isinstance(description, dict) else None
+    if version != layout.version or not isinstance(description.get("settings"), dict):
+        raise InputError(f"{file}: format version {version}, expected {layout.version} with settings; save it again")
+    return description
+
+
+def _check_shapes(
+    checkpointer: ocp.StandardCheckpointer, expected: Variables, directory: Path, layout: WeightsFormat
+) -> None:
+    if not (directory / _VARIABLES).is_dir():
+        raise InputError(f"{layout.kind} {directory}: its {_VARIABLES}/ is missing; copy or save it again")
+    saved = checkpointer.metadata(directory / _VARIABLES).item_metadata.tree
+    differences = shape_differences(named_shapes(saved), named_shapes(expected))
+    if differences:
+        raise InputError(f"{layout.kind} {directory}: its weights do not fit its settings: {'; '.join(differences)}")

@@ -1,0 +1,35 @@
+"""What recipes of all tasks have in common: entries of a config as values of this package."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from asccl_jax.train.loop import LoopSettings
+
+__all__ = ["loop_settings", "plain_config"]
+
+
+def loop_settings(config: ConfigDict) -> LoopSettings:
+    """Returns how long to train, and how often to do what.
+
+    Raises:
+      InputError: A count that is not positive.
+    """
+    return LoopSettings(**{field.name: config[field.name] for field in dataclasses.fields(LoopSettings)})
+
+
+def plain_config(config: ConfigDict) -> dict[str, Any]:
+    """Returns the config as JSON holds it: nested mappings, lists, numbers, text."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {name: plain(entry) for name, entry in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(entry) for entry in value]
+        return value
+
+    return plain(config.to_dict())

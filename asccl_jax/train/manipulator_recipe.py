@@ -1,0 +1,131 @@
+"""The recipe of the expression manipulator: `config.task == "manipulator"`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from asccl_jax.data.codes import CodeDict
+from asccl_jax.data.loader import evaluation_batches
+from asccl_jax.data.selection import evenly_spaced
+from asccl_jax.data.track_list import codes_path
+from asccl_jax.data.tracks import CoefficientTrack, read_tracks
+from asccl_jax.data.windows import CoefficientWindows, window_batches
+from asccl_jax.errors import InputError
+from asccl_jax.frozen_metric import load_metric
+from asccl_jax.geometry.head_model import load_head_model
+from asccl_jax.geometry.shape_images import ShapeRenderer
+from asccl_jax.manipulator_settings import ManipulatorSettings
+from asccl_jax.saved_manipulator import load_manipulator
+from asccl_jax.tasks.manipulator import ManipulatorTask
+from asccl_jax.tasks.mesh_supervision import MeshSupervision
+from asccl_jax.train.config_entries import loop_settings, plain_config
+from asccl_jax.train.evaluation import HeldOutBatches
+from asccl_jax.train.loop import Experiment
+from asccl_jax.train.optimizer import adam, rate_schedule
+from asccl_jax.types import Variables
+
+__all__ = ["manipulator_experiment"]
+
+_LOG = logging.getLogger(__name__)
+
+
+def manipulator_experiment(config: ConfigDict) -> Experiment:
+    """Returns what `loop.fit` runs; see `configs/manipulator.py`."""
+    if config.compat not in ("paper", "released"):
+        raise InputError(f"config.compat={config.compat!r}: expected paper or released")
+    settings = ManipulatorSettings.from_dict(config.model.to_dict())
+    tracks = read_tracks(config.data.dir)
+    windows = {
+        split: CoefficientWindows(tracks, split, window=settings.window, hop=config.data.hop)
+        for split in ("train", "validation")
+    }
+    for split, source in windows.items():
+        _LOG.info("%s: %r (%s)", split, source, source.describe())
+    config = _with_steps(config, len(windows["train"]))
+    task = ManipulatorTask(
+        settings=settings,
+        optimizer=adam(1.0, b1=0.0, b2=0.99),
+        learning_rate=rate_schedule(
+            config.learning_rate,
+            schedule=config.learning_rate_schedule,
+            steps=config.steps,
+            epochs=config.epochs,
+            falling_epochs=config.falling_epochs,
+        ),
+        start=_start_variables(config.init_from),
+        mesh_loss=_mesh_supervision(config, tracks),
+        mesh_weight=config.mesh.weight,
+        mesh_modes=tuple(config.mesh.modes),
+    )
+    return Experiment(
+        task=task,
+        batches=window_batches(
+            windows["train"],
+            batch_size=config.batch_size,
+            seed=config.seed,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        ),
+        held_out=lambda: _held_out_batches(windows["validation"], config),
+        settings=loop_settings(config),
+        config=plain_config(config),
+        baseline=lambda state, mesh: state,
+        unit="window",
+    )
+
+
+def _with_steps(config: ConfigDict, windows: int) -> ConfigDict:
+    """Counts the steps of `config.epochs` where the recipe leaves them open."""
+    if config.steps:
+        return config
+    if windows < config.batch_size:
+        raise InputError(f"config.batch_size={config.batch_size}: there are {windows} windows to train on")
+    counted = config.copy_and_resolve_references()
+    counted.steps = config.epochs * (windows // config.batch_size)
+    return counted
+
+
+def _start_variables(directory: str) -> Variables | None:
+    return load_manipulator(directory).variables if directory else None
+
+
+def _mesh_supervision(config: ConfigDict, tracks: list[CoefficientTrack]) -> MeshSupervision | None:
+    """The paper's supervision by the frozen metric; None where no metric is named."""
+    mesh = config.mesh
+    if not mesh.metric:
+        if config.compat == "paper":
+            _LOG.warning("no metric (config.mesh.metric): training without the supervision that the paper adds to NED")
+        return None
+    if config.compat == "released":
+        raise InputError("config.mesh.metric is set, but the released code trains without it: use config.compat=paper")
+    metric = load_metric(mesh.metric)
+    head = load_head_model(mesh.head or Path(config.data.dir) / "head.npz")
+    renderer = ShapeRenderer(head, _template(config, tracks), size=mesh.image_size or metric.settings.image_size)
+    return MeshSupervision(renderer, metric, frames_per_step=mesh.frames_per_step or None)
+
+
+def _template(config: ConfigDict, tracks: list[CoefficientTrack]) -> CodeDict:
+    """The one frame whose identity, pose and camera all meshes are drawn with."""
+    if config.mesh.template:
+        return CodeDict.load(config.mesh.template)[:1]
+    neutral = [track for track in tracks if track.split == "train" and track.emotion == "neutral"]
+    chosen = (neutral or tracks)[0]
+    return CodeDict.load(codes_path(Path(config.data.dir), chosen.clip))[:1]
+
+
+def _held_out_batches(source: CoefficientWindows, config: ConfigDict) -> HeldOutBatches:
+    devices = jax.device_count()
+    batches: Any = evaluation_batches(
+        source,
+        batch_size=-(-config.evaluation.batch_size // devices) * devices,
+        indices=evenly_spaced(range(len(source)), config.evaluation.windows),
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        threads=0,
+    )
+    return batches
