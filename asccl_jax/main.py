@@ -85,15 +85,17 @@ def _make_directory(workdir: Path) -> None:
 
 def _report(command: command_line.TrainCommand, seconds: float) -> str:
     """Writes the report and returns where it is, or why there is none: what is trained is trained either way."""
-    from asccl_jax.evals.metric_report import write_training_report
+    from asccl_jax.evals import manipulator_report, metric_report
 
     groups = command.config.report_groups
     if groups < 1:
         return "none, as config.report_groups is 0"
-    _LOG.info("scoring best/ and initial/ for the report")
+    writers = {"metric": metric_report, "manipulator": manipulator_report}
+    write = writers[command.config.task].write_training_report
+    _LOG.info("scoring what was trained for the report")
     try:
         with writing(command.workdir / "report"):
-            page = write_training_report(command.workdir, Path(command.config.data.dir), seconds=seconds, limit=groups)
+            page = write(command.workdir, Path(command.config.data.dir), seconds=seconds, limit=groups)
         return str(page)
     except (InputError, WriteError) as error:
         return f"none: {error}"

@@ -10,7 +10,8 @@ CPU cores. A start to fine-tune from: `asccl convert manipulator 20_nets.pth DIR
 
 Variants, `--config configs/manipulator.py:NAME`:
 
-- `demo`: narrow networks on the synthetic speakers; minutes on two CPU cores.
+- `demo`: narrow networks on the synthetic speakers; under ten minutes on two CPU cores with the demo's metric, two without
+  any. Expect the emotion asked for in nearly all frames, a jaw correlation above 0.98 and a mouth error of about 3 mm.
 - `smoke`: a toy network, a few steps; seconds on one core. Expect nothing but that it runs.
 """
 
@@ -85,9 +86,13 @@ def _demo(config: ConfigDict) -> None:
     config.model.encoder_widths = (128, 96)
     config.model.encoder_lstm_width = 64
     config.model.encoder_head_widths = (64, 64)
-    config.steps = 2000
+    config.steps = 500
     config.learning_rate = 5e-4
-    config.learning_rate_schedule = "cosine"
+    config.learning_rate_schedule = "cosine"  # a short run ends well only if its last steps are small
+    config.mesh.frames_per_step = 4  # a third of the time of 8
+    config.log_every = 10
+    config.evaluate_every = 125
+    config.checkpoint_every = 125
 
 
 def _smoke(config: ConfigDict) -> None:

@@ -1,5 +1,6 @@
 """Training from the command line: every way it ends, and that it goes on exactly wherever it was cut off."""
 
+import functools
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 
 from asccl_jax.frozen_metric import FrozenMetric, load_metric, save_metric
+from asccl_jax.geometry.head_model import HEAD_NAME
 from asccl_jax.main import main
 from asccl_jax.metrics_file import read_metrics
 from asccl_jax.settings import MetricSettings
@@ -26,6 +28,9 @@ from asccl_jax.train.checkpoint import Checkpoints
 from asccl_jax.train.command_line import parse
 from asccl_jax.train.config_entries import plain_config
 from asccl_jax.types import TrainState
+from data_prep.synthetic.tracks import TrackSetSettings, write_track_set
+from DECA_torch_bridge.head_assets import builtin_assets
+from DECA_torch_bridge.head_export import export_head
 from tests.tasks.drawn import drawn_variables
 from tests.train.tiny_records import write_tiny_records
 
@@ -34,6 +39,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarni
 
 ROOT = Path(__file__).parents[1]
 RECIPE = str(ROOT / "configs/asccl.py")
+MANIPULATOR_RECIPE = str(ROOT / "configs/manipulator.py")
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +57,18 @@ def start(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def train(records, start, tmp_path_factory):
-    """Starts `python -m asccl_jax.main` on the smoke recipe; one compilation serves all runs of this file."""
+def tracks(tmp_path_factory):
+    """Tracks of synthetic speakers with their truth, and the head beside them."""
+    directory = tmp_path_factory.mktemp("data") / "tracks"
+    people = {"speakers": 2, "validation_speakers": 2, "sentences": 1, "validation_sentences": 1}
+    list(write_track_set(TrackSetSettings(**people, syllables=(1, 2)), directory))
+    export_head(builtin_assets(), directory / HEAD_NAME)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def launch(tmp_path_factory):
+    """Starts `python -m asccl_jax.main` on a smoke recipe; one compilation serves all runs of this file."""
     cache = tmp_path_factory.mktemp("cache")
     environment = {
         **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
@@ -61,15 +77,33 @@ def train(records, start, tmp_path_factory):
         "JAX_PLATFORMS": "cpu",
     }
 
-    def launch(workdir, *words):
-        command = [sys.executable, "-m", "asccl_jax.main", f"--config={RECIPE}:smoke", f"--workdir={workdir}"]
-        settings = {"data.dir": records, "init_from": start, "compilation_cache_dir": cache, "report_groups": 0}
-        command += [f"--config.{name}={value}" for name, value in settings.items()] + [*words]
+    def start_process(recipe, workdir, *words, **settings):
+        command = [sys.executable, "-m", "asccl_jax.main", f"--config={recipe}:smoke", f"--workdir={workdir}"]
+        entries = {**settings, "compilation_cache_dir": cache, "report_groups": 0}
+        command += [f"--config.{name}={value}" for name, value in entries.items()] + [*words]
         return subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
-    return launch
+    return start_process
+
+
+@pytest.fixture(scope="module")
+def train(launch, records, start):
+    """Starts training of the metric."""
+    return functools.partial(launch, RECIPE, **{"data.dir": records, "init_from": start})
+
+
+@pytest.fixture(scope="module")
+def train_manipulator(launch, tracks):
+    """Starts training of the manipulator."""
+    return functools.partial(launch, MANIPULATOR_RECIPE, **{"data.dir": tracks})
+
+
+@pytest.fixture(scope="module", params=["train", "train_manipulator"])
+def train_any(request):
+    """Starts training of each task in turn."""
+    return request.getfixturevalue(request.param)
 
 
 def finish(process, *, timeout=300):
@@ -123,15 +157,15 @@ def test_smoke_trains_reports_and_a_diverging_continuation_leaves_it_intact(trai
 
 
 @pytest.mark.slow
-def test_losses_go_on_exactly_after_kill_9_and_sigterm_at_any_moment(train, tmp_path):
+def test_losses_go_on_exactly_after_kill_9_and_sigterm_at_any_moment(train_any, tmp_path):
     words = ("--config.steps=60", "--config.checkpoint_every=7", "--config.evaluate_every=25")
     undisturbed = tmp_path / "undisturbed"
-    status, _, errors = finish(train(undisturbed, *words))
+    status, _, errors = finish(train_any(undisturbed, *words))
     assert status == 0, errors
 
     workdir, moments = tmp_path / "disturbed", random.Random()
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
-        process = train(workdir, *words)
+        process = train_any(workdir, *words)
         begun = last_step(workdir)
         wait_for_step(process, workdir, begun + moments.randint(3, 12))
         time.sleep(moments.uniform(0, 0.1))
@@ -143,20 +177,20 @@ def test_losses_go_on_exactly_after_kill_9_and_sigterm_at_any_moment(train, tmp_
             assert "Traceback" not in errors
         else:
             assert status == -signal.SIGKILL
-    status, output, errors = finish(train(workdir, *words))
+    status, output, errors = finish(train_any(workdir, *words))
     assert status == 0, errors
     assert "trained to step 60" in output
     assert losses(workdir) == losses(undisturbed)  # bit for bit: one program, one order of data, one stream of keys
 
 
 @pytest.mark.slow
-def test_two_processes_train_to_the_numbers_of_one_and_stop_together_on_sigterm(train, tmp_path):
+def test_two_processes_train_to_the_numbers_of_one_and_stop_together_on_sigterm(train_any, tmp_path):
     words = ("--config.evaluate_every=3", "--config.checkpoint_every=1000")
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     common = (*words, "--config.steps=1000", "--multihost", f"--coordinator={address}", "--num_processes=2")
-    processes = [train(tmp_path / "two", *common, f"--process_id={index}") for index in (0, 1)]
+    processes = [train_any(tmp_path / "two", *common, f"--process_id={index}") for index in (0, 1)]
     wait_for_step(processes[0], tmp_path / "two", 4)
     processes[1].send_signal(signal.SIGTERM)
     ends = [finish(process) for process in processes]
@@ -164,7 +198,7 @@ def test_two_processes_train_to_the_numbers_of_one_and_stop_together_on_sigterm(
     # One process goes on from where two stopped: neither the state nor the order of data depends on their number.
     steps = last_step(tmp_path / "two") + 2
     for workdir in (tmp_path / "two", tmp_path / "one"):
-        status, _, errors = finish(train(workdir, *words, f"--config.steps={steps}"))
+        status, _, errors = finish(train_any(workdir, *words, f"--config.steps={steps}"))
         assert status == 0, errors
 
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
@@ -179,16 +213,36 @@ def test_two_processes_train_to_the_numbers_of_one_and_stop_together_on_sigterm(
             np.testing.assert_allclose(found[name], value, rtol=tolerance, atol=tolerance, err_msg=where)
 
 
+@pytest.mark.slow
+def test_a_manipulator_trains_under_a_metric_and_reports_what_it_does_to_the_truth(train_manipulator, start, tmp_path):
+    workdir = tmp_path / "run"
+    words = (f"--config.mesh.metric={start}", "--config.mesh.frames_per_step=2", "--config.report_groups=1")
+    status, output, errors = finish(train_manipulator(workdir, *words))
+    assert status == 0, errors
+    assert "trained to step 8" in output
+    assert "Traceback" not in errors
+    for name in ("report/report.html", "report/scores.json", "best/manipulator.json", "last", "initial"):
+        assert (workdir / name).exists(), name
+    logged = [line for line in losses(workdir) if "manipulator/loss" in line]
+    assert len(logged) == 8
+    assert all(line["manipulator/mesh"] > 0 for line in logged)
+    scores = json.loads((workdir / "report/scores.json").read_text())
+    assert scores["clips"] == 1
+    assert scores["rows"][0]["figures"]["mouth_error_mm"]["value"] > 0
+
+
 @pytest.fixture
-def run_here(records, start, tmp_path, capsys):
+def run_here(records, start, tracks, tmp_path, capsys):
     """Calls `main` in this process: bad input ends before anything is compiled."""
     logger = logging.getLogger("asccl_jax")
     before = (list(logger.handlers), logger.level, logger.propagate)
 
-    def run(*words, recipe=f"{RECIPE}:smoke", data=records):
+    def run(*words, recipe=RECIPE, data=records):
         settings = {"data.dir": data, "init_from": start, "compilation_cache_dir": ""}
+        if recipe == MANIPULATOR_RECIPE:
+            settings = {"data.dir": tracks, "compilation_cache_dir": ""}
         status = main(
-            [f"--config={recipe}", f"--workdir={tmp_path / 'run'}"]
+            [f"--config={recipe}:smoke", f"--workdir={tmp_path / 'run'}"]
             + [f"--config.{name}={value}" for name, value in settings.items()]
             + [*words]
         )
@@ -218,6 +272,30 @@ def run_here(records, start, tmp_path, capsys):
 )
 def test_bad_input_is_one_clear_line_and_status_2(run_here, words, message):
     status, errors = run_here(*words)
+    assert status == 2
+    assert len(errors) == 1
+    assert re.search(message, errors[0]), errors[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--config.data.dir=nowhere",), "nowhere"),
+        (("--config.data.hop=0",), "hop=0"),
+        (("--config.model.window=500",), "no window of 500 consecutive"),
+        (("--config.model.lstm_biases=3",), "lstm_biases=3"),
+        (("--config.compat=papre",), "compat='papre'"),
+        (("--config.learning_rate_schedule=stars",), "stars"),
+        (("--config.steps=0", "--config.batch_size=4000"), "config.batch_size=4000"),
+        (("--config.init_from=nowhere",), "manipulator .*nowhere"),
+        (("--config.mesh.metric=nowhere",), "metric .*nowhere"),
+        (("--config.mesh.metric=nowhere", "--config.compat=released"), "config.mesh.metric is set"),
+        (("--config.mesh.modes=('label',)",), "expected some of latent, reference"),
+        (("--config.mesh.weight=-1",), "weighs -1"),
+    ],
+)
+def test_bad_input_for_the_manipulator_is_one_clear_line_too(run_here, words, message):
+    status, errors = run_here(*words, recipe=MANIPULATOR_RECIPE)
     assert status == 2
     assert len(errors) == 1
     assert re.search(message, errors[0]), errors[0]

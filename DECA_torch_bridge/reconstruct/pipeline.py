@@ -14,8 +14,10 @@ from typing import Any, NoReturn
 from asccl_jax.data.atomic import write_atomically
 from asccl_jax.data.dataset_writer import begin_dataset
 from asccl_jax.errors import InputError
+from asccl_jax.geometry.head_model import HEAD_NAME
 from data_prep.clips import Problem
 from data_prep.landmarks import make_backend
+from DECA_torch_bridge.head_export import export_head
 from DECA_torch_bridge.reconstruct.assembly import finish_records, plan_shards
 from DECA_torch_bridge.reconstruct.clip_step import ClipTask, Placing
 from DECA_torch_bridge.reconstruct.encoders import head_assets, make_encoder
@@ -65,6 +67,7 @@ def reconstruct(settings: Reconstruction, *, progress: bool = True) -> Outcome:
     usable = outcome.usable
     if not usable:
         _fail(outcome, work)
+    export_head(head_assets(settings.encoder.assets), settings.output / HEAD_NAME)
     if settings.layout_out == "records":
         tasks = plan_shards(usable, statuses, output=settings.output, work=work, shard_bytes=settings.shard_bytes)
         run_tasks("shards", tasks, settings.runner, progress=progress)

@@ -22,6 +22,7 @@ __all__ = [
     "CoefficientTrack",
     "TrueDelivery",
     "coefficients_of",
+    "has_truth",
     "read_tracks",
     "read_truth",
     "truth_path",
@@ -125,6 +126,11 @@ def truth_path(directory: Path, clip: str, emotion: str) -> Path:
     return directory / "truth" / emotion / f"{clip_file_name(clip)}.npz"
 
 
+def has_truth(directory: Path | str) -> bool:
+    """Returns whether tracks come with a truth, as those of synthetic speakers do."""
+    return (Path(directory) / "truth").is_dir()
+
+
 def read_truth(directory: Path | str, *, intensity: float = TYPICAL_INTENSITY) -> list[TrueDelivery]:
     """Returns the held-out neutral clips of a directory of synthetic tracks with their truth, in the order of ids.
 
@@ -143,7 +149,7 @@ def read_truth(directory: Path | str, *, intensity: float = TYPICAL_INTENSITY) -
         for clip, entry in sorted(read_track_list(directory).clips.items())
         if entry.split == "validation" and entry.emotion == "neutral"
     ]
-    if not (directory / "truth").is_dir() or not clips:
+    if not has_truth(directory) or not clips:
         raise InputError(
             f"{directory}: no truth of held-out neutral clips; only tracks of `asccl synthesise tracks` have it"
         )

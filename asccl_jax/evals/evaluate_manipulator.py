@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asccl_jax import xla_flags
+from asccl_jax.data.selection import evenly_spaced
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.geometry.head_model import HEAD_NAME
 
 if TYPE_CHECKING:
-    from asccl_jax.data.tracks import TrueDelivery
     from asccl_jax.evals.manipulator_evaluation import Candidate
 
 __all__ = ["main"]
-
-HEAD_NAME = "head.npz"
-"""The head beside tracks or their reconstruction, if it is there."""
 
 _DESCRIPTION = """\
 Edits held-out neutral clips to every emotion, by label and by reference, and compares them with the truth: emotion
@@ -56,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from asccl_jax.evals.manipulator_report import to_text, write_evaluation
     from asccl_jax.geometry.head_model import load_head_model
 
-    deliveries = _chosen(read_truth(options.tracks), options.limit)
+    deliveries = evenly_spaced(read_truth(options.tracks), options.limit)
     candidates = _candidates(options)
     head_path = options.head or options.tracks / HEAD_NAME
     head = load_head_model(head_path) if options.head is not None or head_path.is_file() else None
@@ -105,11 +103,6 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError(f"--also {entry!r}: expected NAME=DIR")
     if options.head is not None and not options.head.is_file():
         raise InputError(f"--head {options.head}: no such file; make it with asccl assets export")
-
-
-def _chosen(deliveries: list[TrueDelivery], limit: int | None) -> list[TrueDelivery]:
-    count = len(deliveries) if limit is None else min(limit, len(deliveries))
-    return [deliveries[place * len(deliveries) // count] for place in range(count)]
 
 
 def _candidates(options: argparse.Namespace) -> list[Candidate]:

@@ -16,12 +16,20 @@ from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.data.tracks import TrueDelivery
 from asccl_jax.evals.face_figures import FACE_DPI
 from asccl_jax.evals.figure_style import INK, MUTED, OTHER_COLOURS, ROW_COLOURS, new_figure, quiet, show_image, title
+from asccl_jax.evals.history import History, series, smoothed
 from asccl_jax.evals.manipulator_evaluation import COPY, Evaluation, Row
 from asccl_jax.evals.manipulator_scores import MEASURES, REQUESTED, Measure, confusion
 from asccl_jax.geometry.head_model import HeadModel
 from asccl_jax.geometry.shape_images import ShapeRenderer
 
-__all__ = ["coefficient_curves", "colours", "confusion_panels", "emotion_panels", "face_strips"]
+__all__ = [
+    "coefficient_curves",
+    "colours",
+    "confusion_panels",
+    "emotion_panels",
+    "face_strips",
+    "learning_curves",
+]
 
 _DEGREES = 180 / np.pi
 _CURVES = 3
@@ -37,6 +45,37 @@ def colours(rows: Sequence[Row]) -> dict[str, str]:
     for row in rows[1:]:
         found[row.name] = MUTED if row.name == COPY else next(others)
     return found
+
+
+def learning_curves(history: History) -> Figure:
+    """Returns the discriminator's scores, what the generator is held to, and the held-out score over the steps.
+
+    Args:
+      history: Lines of `metrics.jsonl`.
+    """
+    figure = new_figure(11.0, 2.9)
+    game, held, speech, score = figure.subplots(1, 4)
+    panels = (
+        (game, "Discriminator and generator", "manipulator/latent/", ("real", "fake", "adversarial")),
+        (held, "Style, cycle, meshes", "manipulator/latent/", ("style", "cycle", "mesh")),
+        (speech, "Mouth correlation (2 is best)", "manipulator/", ("latent/mouth", "reference/mouth")),
+    )
+    shades = (ROW_COLOURS["trained"], ROW_COLOURS["pixels"], ROW_COLOURS["control"])
+    for axes, heading, group, names in panels:
+        for name, colour in zip(names, shades, strict=False):
+            steps, values = series(history, group + name)
+            if len(values):
+                axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
+                axes.plot(steps, smoothed(values), color=colour, linewidth=1.8, label=name)
+        axes.legend(fontsize=7.5, frameon=False, loc="best")
+        title(axes, heading)
+    steps, values = series(history, "eval/score")
+    score.plot(steps, values, color=ROW_COLOURS["trained"], marker="o", markersize=4, linewidth=1.8)
+    title(score, "Held-out: style + cycle - mouth")
+    for axes in (game, held, speech, score):
+        quiet(axes)
+        axes.set_xlabel("step", fontsize=8, color="#56616d")
+    return figure
 
 
 def coefficient_curves(delivery: TrueDelivery, rows: Sequence[Row], emotions: Sequence[str]) -> Figure:

@@ -9,15 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from asccl_jax.data.atomic import write_atomically
-from asccl_jax.data.tracks import TrueDelivery
+from asccl_jax.data.selection import evenly_spaced
+from asccl_jax.data.tracks import TrueDelivery, has_truth, read_truth
 from asccl_jax.evals.bootstrap import Interval
-from asccl_jax.evals.manipulator_evaluation import COPY, Evaluation, Row
-from asccl_jax.evals.manipulator_figures import coefficient_curves, confusion_panels, emotion_panels, face_strips
+from asccl_jax.evals.manipulator_evaluation import COPY, Candidate, Evaluation, Row, evaluate
+from asccl_jax.evals.manipulator_figures import (
+    coefficient_curves,
+    confusion_panels,
+    emotion_panels,
+    face_strips,
+    learning_curves,
+)
 from asccl_jax.evals.manipulator_scores import MEASURES, REQUESTED, Measure, confusion, difference, summary
 from asccl_jax.evals.metric_text import CLEAR, Grid, align
 from asccl_jax.evals.report_page import Card, Page, Picture, Section, write_page
+from asccl_jax.evals.training_cards import effort_card, settings_grid
+from asccl_jax.geometry.head_model import HEAD_NAME, load_head_model
+from asccl_jax.metrics_file import METRICS_FILE, read_metrics
+from asccl_jax.saved_manipulator import load_manipulator
 
-__all__ = ["EMOTION_BAR", "JAW_BAR", "to_dict", "to_text", "write_evaluation"]
+__all__ = ["EMOTION_BAR", "JAW_BAR", "to_dict", "to_text", "write_evaluation", "write_training_report"]
+
+CLIPS = 12
+"""Held-out clips in the report of a training run."""
 
 EMOTION_BAR = 0.8
 JAW_BAR = 0.9
@@ -29,9 +43,72 @@ _SHOWN = ("hits", "jaw_correlation", "mouth_error_mm", "mouth_motion_error_mm")
 def write_evaluation(directory: Path, evaluation: Evaluation) -> Path:
     """Writes `scores.json`, `table.md`, `report.html` and its pictures; returns the page's path."""
     path = write_page(directory, _page(evaluation))
+    _write_figures(directory, evaluation)
+    return path
+
+
+def _write_figures(directory: Path, evaluation: Evaluation) -> None:
     write_atomically(directory / "scores.json", json.dumps(to_dict(evaluation), indent=1) + "\n")
     write_atomically(directory / "table.md", _markdown(evaluation))
+
+
+def write_training_report(workdir: Path, tracks: Path, *, seconds: float | None = None, limit: int = CLIPS) -> Path:
+    """Writes `report/` of a finished training run: its curves and, where the tracks have a truth, its figures.
+
+    Args:
+      workdir: Folder of the run, with `config.json`, `metrics.jsonl` and `best/`.
+      tracks: Tracks of the run.
+      seconds: Wall time of the training, if known.
+      limit: Most held-out clips to edit.
+
+    Returns:
+      Path of the page.
+
+    Raises:
+      InputError: The tracks or the manipulator are missing or broken.
+    """
+    history = read_metrics(workdir / METRICS_FILE)
+    config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+    evaluation = _evaluated(workdir, tracks, limit) if has_truth(tracks) else None
+    scored = None if evaluation is None else _page(evaluation)
+    caption = "Thin: every logged step, in the mode that is told emotions by label; thick: running mean."
+    curves = Section("How it learned", pictures=(Picture("learning_curves", caption, learning_curves(history)),))
+    page = Page(
+        title="Expression manipulator: training report",
+        subtitle="No truth in these tracks, so nothing was scored." if scored is None else scored.subtitle,
+        verdict="" if scored is None else scored.verdict,
+        cards=(*(scored.cards if scored else ()), effort_card(history, config, seconds, unit="window")),
+        sections=(
+            curves,
+            *(scored.sections if scored else ()),
+            Section("Use it", _USAGE, code=_commands(workdir)),
+            Section("Settings", grids=(settings_grid(config),)),
+        ),
+    )
+    path = write_page(workdir / "report", page)
+    if evaluation is not None:
+        _write_figures(workdir / "report", evaluation)
     return path
+
+
+def _evaluated(workdir: Path, tracks: Path, limit: int) -> Evaluation:
+    deliveries = evenly_spaced(read_truth(tracks), limit)
+    head = load_head_model(tracks / HEAD_NAME) if (tracks / HEAD_NAME).is_file() else None
+    return evaluate([Candidate("trained", load_manipulator(workdir), str(workdir))], deliveries, head=head)
+
+
+_USAGE = (
+    "best/ holds the networks with the best held-out score and last/ those of the last step, in the same format. The"
+    " commands give a code dict another emotion and draw it, and score any manipulator on any synthetic tracks."
+)
+
+
+def _commands(workdir: Path) -> str:
+    return (
+        f"$ asccl manipulate-coefficients CODES.npz --checkpoint {workdir} --emotion happy --output happy.npz\n"
+        "$ python -m DECA_torch_bridge render happy.npz --output happy.mp4\n"
+        f"$ asccl evaluate-manipulator --checkpoint {workdir} --tracks TRACKS --output DIR"
+    )
 
 
 def to_dict(evaluation: Evaluation) -> dict[str, Any]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from asccl_jax.evals.contrasts import CONTRASTS
 from asccl_jax.evals.figure_style import INK, MUTED, ROW_COLOURS, STAGE_COLOURS, new_figure, quiet, row_colours, title
+from asccl_jax.evals.history import History, series, smoothed
 from asccl_jax.evals.metric_table import RowSummary, Table
 
-__all__ = ["History", "learning_curves", "ordering", "ratios", "similarity"]
-
-History: TypeAlias = Sequence[Mapping[str, int | float]]
-"""Lines of scalars, each with its "step"."""
+__all__ = ["learning_curves", "ordering", "ratios", "similarity"]
 
 
 def learning_curves(history: History, *, chance: float) -> Figure:
@@ -29,11 +25,11 @@ def learning_curves(history: History, *, chance: float) -> Figure:
     """
     figure = new_figure(11.0, 2.9)
     loss, held_out, top1, gap = figure.subplots(1, 4)
-    steps, values = _series(history, "metric/nce")
+    steps, values = series(history, "metric/nce")
     loss.plot(steps, values, color=ROW_COLOURS["trained"], alpha=0.25, linewidth=0.8)
-    loss.plot(steps, _smooth(values), color=ROW_COLOURS["trained"], linewidth=1.8)
+    loss.plot(steps, smoothed(values), color=ROW_COLOURS["trained"], linewidth=1.8)
     title(loss, "Training batches: total NCE")
-    steps, values = _series(history, "eval/nce")
+    steps, values = series(history, "eval/nce")
     held_out.plot(steps, values, color=ROW_COLOURS["trained"], marker="o", markersize=4, linewidth=1.8)
     held_out.axhline(chance, color=MUTED, linestyle=":", linewidth=1.2)
     _note(held_out, chance, f"chance {chance:.1f}")
@@ -43,7 +39,7 @@ def learning_curves(history: History, *, chance: float) -> Figure:
     title(held_out, "Held-out pairs: total NCE")
     for axes, name, heading in ((top1, "top1", "Held-out: top-1 retrieval"), (gap, "gap", "Held-out: similarity gap")):
         for stage, colour in enumerate(STAGE_COLOURS, start=1):
-            steps, values = _series(history, f"eval/{name}_stage{stage}")
+            steps, values = series(history, f"eval/{name}_stage{stage}")
             axes.plot(steps, values, color=colour, marker="o", markersize=4, linewidth=1.8, label=f"stage {stage}")
         axes.set_ylim(0, 1.04)
         title(axes, heading)
@@ -154,17 +150,6 @@ def _ordering_panel(axes: Axes, table: Table, names: Sequence[str], view: str, c
     axes.axvline(0.5, color=MUTED, linewidth=1, linestyle=":")
     quiet(axes, grid="x")
     axes.tick_params(axis="y", length=0, labelsize=8.5)
-
-
-def _series(history: History, name: str) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-    lines = [line for line in history if name in line]
-    return np.array([line["step"] for line in lines], np.float64), np.array([line[name] for line in lines], np.float64)
-
-
-def _smooth(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """A centred running mean over a twentieth of the run; the window shrinks at both ends."""
-    half = max(len(values) // 40, 1)
-    return np.array([values[max(i - half, 0) : i + half + 1].mean() for i in range(len(values))])
 
 
 def _note(axes: Axes, height: float, text: str) -> None:

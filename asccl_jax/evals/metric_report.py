@@ -14,11 +14,12 @@ from asccl_jax.data.manifest import Manifest, read_manifest
 from asccl_jax.evals.comparisons import load_comparisons
 from asccl_jax.evals.metric_bars import verdict
 from asccl_jax.evals.metric_evaluation import Candidate, Evaluation, evaluate, work_units
-from asccl_jax.evals.metric_figures import History, learning_curves
+from asccl_jax.evals.metric_figures import learning_curves
 from asccl_jax.evals.metric_scores import DRAWS, chance_level
 from asccl_jax.evals.metric_sections import metric_cards, metric_sections
 from asccl_jax.evals.metric_text import Grid, describe, markdown
 from asccl_jax.evals.report_page import Card, Page, Picture, Section, write_page
+from asccl_jax.evals.training_cards import effort_card, settings_grid
 from asccl_jax.frozen_metric import load_metric
 from asccl_jax.metrics_file import METRICS_FILE, read_metrics
 
@@ -111,12 +112,12 @@ def _training_page(
         subtitle=f"{network} at {settings.image_size} px on {manifest.name}, {config['data']['pairing']} pairs. "
         + describe(evaluation.table),
         verdict=_training_verdict(evaluation),
-        cards=(*metric_cards(evaluation), _effort_card(history, config, seconds), _data_card(manifest)),
+        cards=(*metric_cards(evaluation), effort_card(history, config, seconds, unit="pair"), _data_card(manifest)),
         sections=(
             Section("How it learned", pictures=(curves,)),
             *metric_sections(evaluation),
             _usage_section(workdir),
-            Section("Settings", grids=(_settings_grid(config),)),
+            Section("Settings", grids=(settings_grid(config),)),
         ),
     )
 
@@ -128,15 +129,6 @@ def _training_verdict(evaluation: Evaluation) -> str:
     share = trained.total.value / untrained.total.value
     learned = f"The loss on held-out faces fell to {100 * share:.0f} % of the untrained network's."
     return f"{learned} {verdict(evaluation.table)}"
-
-
-def _effort_card(history: History, config: Mapping[str, Any], seconds: float | None) -> Card:
-    speeds = [value for line in history for name, value in line.items() if name.startswith("speed/")]
-    steps = int(max((line["step"] for line in history), default=0))
-    time = f"{seconds / 60:.1f} minutes; " if seconds is not None else ""
-    speed = f" at {speeds[-1]:.1f} pairs a second" if speeds else ""
-    meaning = f"{time}{config['batch_size']} pairs a step{speed}; seed {config['seed']}."
-    return Card("training", f"{steps:,} steps", meaning)
 
 
 def _data_card(manifest: Manifest) -> Card:
@@ -164,13 +156,3 @@ def _usage_section(workdir: Path) -> Section:
         f"$ asccl evaluate-metric --checkpoint {workdir} --records RECORDS --output DIR"
     )
     return Section("Use it", text, code=code)
-
-
-def _settings_grid(config: Mapping[str, Any]) -> Grid:
-    rows: list[tuple[str, ...]] = []
-    for name, value in config.items():
-        if isinstance(value, Mapping):
-            rows += [(f"{name}.{inner}", json.dumps(entry)) for inner, entry in value.items() if entry is not None]
-        elif value is not None:
-            rows.append((name, json.dumps(value)))
-    return Grid("Recipe", "Entries left to their defaults by `compat` are not listed.", ("entry", "value"), tuple(rows))

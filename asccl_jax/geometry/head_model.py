@@ -18,9 +18,12 @@ from jaxtyping import Float, Int
 from asccl_jax.data.atomic import atomic_file
 from asccl_jax.errors import InputError
 
-__all__ = ["FORMAT", "JOINTS", "HeadModel", "load_head_model", "save_head_model"]
+__all__ = ["FORMAT", "HEAD_NAME", "JOINTS", "HeadModel", "load_head_model", "save_head_model"]
 
 FORMAT = "asccl-head-1"
+
+HEAD_NAME = "head.npz"
+"""Name of the file beside the tracks or the reconstruction that were made with the head."""
 
 JOINTS = 5
 """Root, neck, jaw, left eye, right eye."""

@@ -17,7 +17,7 @@ from asccl_jax.data.tracks import CoefficientTrack, read_tracks
 from asccl_jax.data.windows import CoefficientWindows, window_batches
 from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import load_metric
-from asccl_jax.geometry.head_model import load_head_model
+from asccl_jax.geometry.head_model import HEAD_NAME, load_head_model
 from asccl_jax.geometry.shape_images import ShapeRenderer
 from asccl_jax.manipulator_settings import ManipulatorSettings
 from asccl_jax.saved_manipulator import load_manipulator
@@ -104,7 +104,7 @@ def _mesh_supervision(config: ConfigDict, tracks: list[CoefficientTrack]) -> Mes
     if config.compat == "released":
         raise InputError("config.mesh.metric is set, but the released code trains without it: use config.compat=paper")
     metric = load_metric(mesh.metric)
-    head = load_head_model(mesh.head or Path(config.data.dir) / "head.npz")
+    head = load_head_model(mesh.head or Path(config.data.dir) / HEAD_NAME)
     renderer = ShapeRenderer(head, _template(config, tracks), size=mesh.image_size or metric.settings.image_size)
     return MeshSupervision(renderer, metric, frames_per_step=mesh.frames_per_step or None)
 
