@@ -10,8 +10,8 @@ CPU cores. A start to fine-tune from: `asccl convert manipulator 20_nets.pth DIR
 
 Variants, `--config configs/manipulator.py:NAME`:
 
-- `demo`: narrow networks on the synthetic speakers; under ten minutes on two CPU cores with the demo's metric, two without
-  any. Expect the emotion asked for in nearly all frames, a jaw correlation above 0.98 and a mouth error of about 3 mm.
+- `demo`: narrow networks on the synthetic speakers; two minutes on two CPU cores, under ten with the demo's metric.
+  Expect the emotion asked for in nearly all frames, a jaw correlation of 0.99 and a mouth error of about 4 mm.
 - `smoke`: a toy network, a few steps; seconds on one core. Expect nothing but that it runs.
 """
 

@@ -31,7 +31,7 @@ SMALLER = {
     "--config configs/manipulator.py ": "--config configs/manipulator.py:smoke ",
     "evaluate-metric ": "evaluate-metric --limit 4 ",
     "evaluate-manipulator ": "evaluate-manipulator --limit 2 ",
-    "synthesise tracks": "synthesise tracks --speakers 2 --validation-speakers 2 --sentences 1 --validation-sentences 1",
+    "synthesise tracks": "synthesise tracks --speakers 2 --validation-speakers 2 --sentences 1",
     "bench manipulator": "bench manipulator --batch 2 --frames 20 --width 16 --rounds 1",
     "bench metric --batch 2": "bench metric --batch 2 --size 48 --depth 18 --rounds 1",
     "bench bridge": "bench bridge --quick",
