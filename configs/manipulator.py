@@ -103,6 +103,7 @@ def _smoke(config: ConfigDict) -> None:
     config.model.encoder_head_widths = (8, 8)
     config.batch_size = 8
     config.steps = 8
+    config.learning_rate_schedule = "constant"  # so that a test may change the steps of a run
     config.log_every = 1
     config.evaluate_every = 4
     config.checkpoint_every = 2
