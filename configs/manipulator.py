@@ -46,6 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.mesh = ConfigDict()  # supervision of the meshes, as the paper says
     config.mesh.metric = ""  # directory of a trained metric; "": none
     config.mesh.weight = 1.0  # the paper gives none; README has a table of what it does
+    config.mesh.region = "face"  # where meshes are compared; "lower_face": lips to chin, where emotion shows least
     config.mesh.frames_per_step = 8  # of the batch's frames, drawn anew each time; 0: all, as CDRL does
     config.mesh.image_size = 0  # side of the drawn heads; 0: the metric's
     config.mesh.modes = ("latent", "reference")  # generator updates it takes part in; CDRL: ("reference",)

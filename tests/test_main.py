@@ -292,6 +292,7 @@ def test_bad_input_is_one_clear_line_and_status_2(run_here, words, message):
         (("--config.mesh.metric=nowhere", "--config.compat=released"), "config.mesh.metric is set"),
         (("--config.mesh.modes=('label',)",), "expected some of latent, reference"),
         (("--config.mesh.weight=-1",), "weighs -1"),
+        (("--config.mesh.region=ears",), "config.mesh.region='ears'"),
     ],
 )
 def test_bad_input_for_the_manipulator_is_one_clear_line_too(run_here, words, message):

@@ -16,6 +16,7 @@ from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import FrozenMetric
 from asccl_jax.geometry.shape_images import ShapeRenderer
 from asccl_jax.losses import asccl_loss
+from asccl_jax.sampling import Box, map_sizes, sample_locations
 
 __all__ = ["MeshSupervision"]
 
@@ -29,11 +30,13 @@ class MeshSupervision:
       metric: The judge; it does not move.
       frames_per_step: How many frames of a batch are compared, other ones at each call; all if None. Under `pmap`, so
         many of each device's rows.
+      within: Part of the picture in which places are compared; all of it if None, as in the paper.
     """
 
     renderer: ShapeRenderer
     metric: FrozenMetric
     frames_per_step: int | None = 8
+    within: Box | None = None
 
     def __post_init__(self) -> None:
         if self.frames_per_step is not None and self.frames_per_step < 1:
@@ -56,7 +59,10 @@ class MeshSupervision:
             query, target = query[chosen], target[chosen]
         # The source's gradient is cut here rather than after drawing it: nothing is kept to go back through.
         target = jax.lax.stop_gradient(target)
-        loss, _ = asccl_loss(self.metric, self._draw(query), self._draw(target), location_key)
+        settings = self.metric.settings
+        sizes, counts = map_sizes(settings.image_size), settings.centre_counts
+        locations = sample_locations(location_key, sizes, counts, border=settings.border, within=self.within)
+        loss, _ = asccl_loss(self.metric, self._draw(query), self._draw(target), location_key, locations=locations)
         return loss
 
     def _draw(self, coefficients: Float[Array, "n c"]) -> Float[Array, "n h w 3"]:

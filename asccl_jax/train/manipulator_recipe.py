@@ -17,6 +17,7 @@ from asccl_jax.data.tracks import CoefficientTrack, read_tracks
 from asccl_jax.data.windows import CoefficientWindows, window_batches
 from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import load_metric
+from asccl_jax.geometry.face_regions import lower_face
 from asccl_jax.geometry.head_model import HEAD_NAME, load_head_model
 from asccl_jax.geometry.shape_images import ShapeRenderer
 from asccl_jax.manipulator_settings import ManipulatorSettings
@@ -97,6 +98,8 @@ def _start_variables(directory: str) -> Variables | None:
 def _mesh_supervision(config: ConfigDict, tracks: list[CoefficientTrack]) -> MeshSupervision | None:
     """The paper's supervision by the frozen metric; None where no metric is named."""
     mesh = config.mesh
+    if mesh.region not in ("face", "lower_face"):
+        raise InputError(f"config.mesh.region={mesh.region!r}: expected face or lower_face")
     if not mesh.metric:
         if config.compat == "paper":
             _LOG.warning("no metric (config.mesh.metric): training without the supervision that the paper adds to NED")
@@ -105,8 +108,13 @@ def _mesh_supervision(config: ConfigDict, tracks: list[CoefficientTrack]) -> Mes
         raise InputError("config.mesh.metric is set, but the released code trains without it: use config.compat=paper")
     metric = load_metric(mesh.metric)
     head = load_head_model(mesh.head or Path(config.data.dir) / HEAD_NAME)
-    renderer = ShapeRenderer(head, _template(config, tracks), size=mesh.image_size or metric.settings.image_size)
-    return MeshSupervision(renderer, metric, frames_per_step=mesh.frames_per_step or None)
+    template = _template(config, tracks)
+    return MeshSupervision(
+        ShapeRenderer(head, template, size=mesh.image_size or metric.settings.image_size),
+        metric,
+        frames_per_step=mesh.frames_per_step or None,
+        within=lower_face(head, template) if mesh.region == "lower_face" else None,
+    )
 
 
 def _template(config: ConfigDict, tracks: list[CoefficientTrack]) -> CodeDict:

@@ -9,6 +9,7 @@ from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import FrozenMetric
 from asccl_jax.geometry.shape_images import ShapeRenderer
 from asccl_jax.losses import asccl_loss
+from asccl_jax.sampling import map_sizes, sample_locations
 from asccl_jax.settings import MetricSettings
 from asccl_jax.tasks.mesh_supervision import MeshSupervision
 from tests.geometry.heads import coefficients_of, golden_head, golden_template
@@ -55,6 +56,19 @@ def test_gradients_reach_generated_coefficients_of_the_chosen_frames_only(render
         assert (generated.reshape(6, 51)[moved][:, [0, 1, 50]] != 0).all()
         chosen |= set(np.flatnonzero(moved).tolist())
     assert len(chosen) > 3
+
+
+def test_a_part_of_the_picture_is_compared_alone(renderer, windows):
+    generated, source = windows
+    box = (0.5, 1.0, 0.0, 1.0)
+    found = jax.jit(MeshSupervision(renderer, METRIC, None, box).__call__)(generated, source, jax.random.key(4))
+    images = [2 * renderer(values.reshape(6, 51)) - 1 for values in (generated, source)]
+    location_key = jax.random.split(jax.random.key(4))[1]
+    sizes = map_sizes(SETTINGS.image_size)
+    places = sample_locations(location_key, sizes, SETTINGS.centre_counts, border=SETTINGS.border, within=box)
+    expected, _ = jax.jit(asccl_loss)(METRIC, *images, location_key, locations=places)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert found != jax.jit(MeshSupervision(renderer, METRIC, None).__call__)(generated, source, jax.random.key(4))
 
 
 def test_no_frames_are_refused(renderer):

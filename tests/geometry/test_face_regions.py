@@ -1,0 +1,40 @@
+"""The lower face reaches from the lips to the chin, wherever the camera puts them."""
+
+import dataclasses
+
+import numpy as np
+
+from asccl_jax.data.codes import CodeDict
+from asccl_jax.geometry.face_regions import lower_face
+from DECA_torch_bridge.head_assets import builtin_assets
+from DECA_torch_bridge.head_export import head_model
+from DECA_torch_bridge.renderer import Renderer, fastest_backend
+
+
+def template(camera):
+    zeros = {"shape": np.zeros((1, 100)), "exp": np.zeros((1, 50)), "pose": np.zeros((1, 6)), "cam": np.array([camera])}
+    return CodeDict(np.arange(1), **{name: values.astype(np.float32) for name, values in zeros.items()})
+
+
+def test_it_is_where_the_bridge_draws_lips_and_chin():
+    assets = builtin_assets()
+    rasteriser, shader = fastest_backend()
+    codes = template((8.0, 0.01, -0.01))
+    marks = Renderer(assets, rasteriser=rasteriser, shader=shader).renders(codes).landmarks[0]
+    places = (marks + 0.5) / 224
+    first_row, last_row, first_column, last_column = lower_face(head_model(assets), codes)
+    lips, chin = places[48:68], places[8]
+    # The bridge's outline is what a camera sees of the chin, the box ends at the chin's own landmark.
+    np.testing.assert_allclose(first_row, lips[:, 1].mean(), atol=1e-3)
+    np.testing.assert_allclose(last_row, chin[1], atol=0.02)
+    assert first_column < lips[:, 0].min() < lips[:, 0].max() < last_column
+
+
+def test_it_follows_the_camera_and_stays_in_the_picture():
+    head = head_model(builtin_assets())
+    codes = template((8.0, 0.0, 0.0))
+    left = dataclasses.replace(codes, cam=codes.cam + np.array([[0, -0.02, 0]], np.float32))
+    shift = np.subtract(lower_face(head, codes), lower_face(head, left))
+    np.testing.assert_allclose(shift, [0, 0, 0.08, 0.08], atol=1e-5)  # half the picture is 1, the scale 8
+    near = dataclasses.replace(codes, cam=np.array([[40.0, 0, 0]], np.float32))
+    assert all(0 <= value <= 1 for value in lower_face(head, near))
