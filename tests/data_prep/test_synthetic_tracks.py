@@ -61,7 +61,7 @@ def test_tracks_are_what_was_acted(directory):
 
 
 def test_truth_differs_from_its_source_in_the_units_of_the_emotion_alone(directory):
-    deliveries = read_truth(directory)
+    deliveries = read_truth(directory, intensity=1.0)
     assert len(deliveries) == TINY.validation_sentences
     for delivery in deliveries:
         assert delivery.source[:, 0].max() > 0.02  # the mouth does open
@@ -76,7 +76,7 @@ def test_truth_differs_from_its_source_in_the_units_of_the_emotion_alone(directo
 @pytest.mark.parametrize("intensity", [0.0, 0.6, 1.1])
 def test_truth_of_any_intensity_is_what_would_be_acted(directory, intensity):
     plans = {plan.clip: plan for plan in plan_tracks(TINY)}
-    for delivery in read_truth(directory, intensity=1.0):
+    for delivery in read_truth(directory, intensity=intensity):
         plan = plans[delivery.clip]
         sentence = make_sentence(plan.sentence, seed=3, syllables=(1, 2))
         done = act(deliver(sentence, "neutral", seed=plan.seed), seed=plan.seed)
