@@ -23,7 +23,7 @@ _BESIDE = 0.3
 def lower_face(head: HeadModel, template: CodeDict) -> Box:
     """Returns the box from the line between the lips to the chin, somewhat wider than the mouth.
 
-    What lies there shows how far the jaw is open and, unlike the lips' corners and the cheeks, little of an emotion.
+    What lies there shows how far the jaw is open and, beside that, less of an emotion than lips and cheeks do.
 
     Args:
       head: The head.
