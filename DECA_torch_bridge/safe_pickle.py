@@ -7,6 +7,7 @@ Even NumPy's own constructors are not called: with a forged data type they read 
 
 from __future__ import annotations
 
+import abc
 import collections
 import io
 import math
@@ -112,7 +113,7 @@ class _Function:
         raise ValueError("a state for a function")
 
 
-class _Held:
+class _Held(abc.ABC):
     """An object of a known class, kept as the state that the file gives it."""
 
     def __new__(cls, *arguments: Any) -> _Held:
@@ -127,9 +128,9 @@ class _Held:
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
+    @abc.abstractmethod
     def value(self, plain: Callable[[Any], Any]) -> Any:
         """Returns the data; `plain` gives that of objects within."""
-        raise NotImplementedError
 
 
 class _DataType(_Held):
