@@ -1,4 +1,4 @@
-"""Command line of the bridge: `python -m DECA_torch_bridge precompute|render|import-tracks ...`."""
+"""Command line of the bridge: `python -m DECA_torch_bridge precompute|render|edit|import-tracks ...`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _HELP = """usage: python -m DECA_torch_bridge COMMAND [OPTIONS]     (COMMAND --h
 
   precompute     code dicts, NMFC and shape images of any video, with or without licensed files
   render         pictures or a video of a code dict, edited or not
+  edit           what the neural renderer draws an edited clip from, aligned as its source
   import-tracks  tracks to train the manipulator on, of ACTOR_deca.pkl files or an Aff-Wild2 folder
 """
 
@@ -40,11 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from DECA_torch_bridge.render_command import main as render
 
         return render(rest)
+    if name == "edit":
+        from DECA_torch_bridge.edit_command import main as edit
+
+        return edit(rest)
     if name == "import-tracks":
         from DECA_torch_bridge.import_tracks import main as import_tracks
 
         return import_tracks(rest)
-    raise InputError(f"unknown command {name!r}: expected precompute, render or import-tracks")
+    raise InputError(f"unknown command {name!r}: expected precompute, render, edit or import-tracks")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,11 @@ COMMANDS: dict[str, Command] = {
     "evaluate-manipulator": Command(
         "asccl_jax.evals.evaluate_manipulator", "score trained manipulators against exact truth"
     ),
+    "edit-conditioning": Command(
+        "DECA_torch_bridge.edit_command", "draw edited code dicts as the renderer's input", "bridge,prep"
+    ),
+    "render": Command("asccl_jax.infer.render_command", "draw faces from what was reconstructed, edited or not"),
+    "evaluate-renderer": Command("asccl_jax.evals.evaluate_renderer", "score trained renderers against true frames"),
     "convert": Command("DECA_torch_bridge.convert", "convert weights between PyTorch and Flax", "bridge"),
     "bench": Command("asccl_jax.bench.__main__", "measure speed and memory"),
 }

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias, no_type_check
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float32, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float32, Int, Key, UInt8
 
-__all__ = ["Locations", "PairBatch", "TrainState", "Variables", "WindowBatch"]
+__all__ = ["Locations", "PairBatch", "SequenceBatch", "TrainState", "Variables", "WindowBatch"]
 
 Variables: TypeAlias = dict[str, Any]
 """Flax variable collections: "params" and "batch_stats"."""
@@ -42,7 +42,7 @@ class TrainState:
     Attributes:
       step: Updates done so far.
       params: Trainable weights.
-      batch_stats: Running BatchNorm statistics.
+      batch_stats: What is kept beside weights: running BatchNorm statistics, of a recurrent generator the last frames.
       opt_state: State of the optax optimiser.
       key: Base PRNG key; an update folds `step` into it and never replaces it.
     """
@@ -77,3 +77,33 @@ class WindowBatch:
     reference_emotion: Int[Array | np.ndarray, " b"]
     index: Int[Array | np.ndarray, " b"]
     reference_index: Int[Array | np.ndarray, " b"]
+
+
+@no_type_check  # a tree map puts shapes, shardings and None where arrays were
+@struct.dataclass
+class SequenceBatch:
+    """Aligned frames of talking faces with what a renderer draws them from, in sequences of consecutive frames.
+
+    The first two frames only give context; the others are generated. All pictures are RGB, 0..255.
+
+    Attributes:
+      image: The frames themselves, background and all.
+      nmfc_image: Normalised mean face coordinates of the head model.
+      eyes_image: Discs where the pupils are.
+      shape_image: The head model's surface in grey.
+      mask: 255 where the face is, else 0.
+      mouth_centre: Middle of the mouth (x, y) in whole pixels.
+      begins: Whether nothing was drawn of a sequence before; else it goes on where the batch before ended.
+      fresh_start: Whether a sequence begins as a video does: its first two frames repeat the third.
+      index: Position of each sequence in the data set's list; tells which examples a step saw.
+    """
+
+    image: UInt8[Array | np.ndarray, "b t h w 3"]
+    nmfc_image: UInt8[Array | np.ndarray, "b t h w 3"]
+    eyes_image: UInt8[Array | np.ndarray, "b t h w 3"]
+    shape_image: UInt8[Array | np.ndarray, "b t h w 3"]
+    mask: UInt8[Array | np.ndarray, "b t h w 1"]
+    mouth_centre: Int[Array | np.ndarray, "b t 2"]
+    begins: Bool[Array | np.ndarray, " b"]
+    fresh_start: Bool[Array | np.ndarray, " b"]
+    index: Int[Array | np.ndarray, " b"]

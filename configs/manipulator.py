@@ -46,6 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.mesh = ConfigDict()  # supervision of the meshes, as the paper says
     config.mesh.metric = ""  # directory of a trained metric; "": none
     config.mesh.weight = 1.0  # the paper gives none; README has a table of what it does
+    config.mesh.first_step = 0  # steps done without it
     config.mesh.region = "face"  # where meshes are compared; "lower_face": lips to chin (then weigh it less)
     config.mesh.frames_per_step = 8  # of the batch's frames, drawn anew each time; 0: all, as CDRL does
     config.mesh.image_size = 0  # side of the drawn heads; 0: the metric's
@@ -87,13 +88,14 @@ def _demo(config: ConfigDict) -> None:
     config.model.encoder_widths = (128, 96)
     config.model.encoder_lstm_width = 64
     config.model.encoder_head_widths = (64, 64)
-    config.steps = 500
+    config.steps = 800
     config.learning_rate = 5e-4
     config.learning_rate_schedule = "cosine"  # a short run ends well only if its last steps are small
+    config.mesh.first_step = 500  # first the emotions: the paper too starts from a manipulator that has learnt them
     config.mesh.frames_per_step = 4  # a third of the time of 8
     config.log_every = 10
-    config.evaluate_every = 125
-    config.checkpoint_every = 125
+    config.evaluate_every = 200
+    config.checkpoint_every = 200
 
 
 def _smoke(config: ConfigDict) -> None:

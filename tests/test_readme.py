@@ -29,8 +29,10 @@ LAUNCHED_BY_CI = {"bash launch/quickstart.sh", "bash launch/test.sh"}
 SMALLER = {
     "--config configs/asccl.py ": "--config configs/asccl.py:smoke ",
     "--config configs/manipulator.py ": "--config configs/manipulator.py:smoke ",
+    "--config configs/renderer.py ": "--config configs/renderer.py:smoke ",
     "evaluate-metric ": "evaluate-metric --limit 4 ",
     "evaluate-manipulator ": "evaluate-manipulator --limit 2 ",
+    "synthesise actors": "synthesise actors --size 96 --actors 1 --sentences 1 --emotions-per-sentence 1",
     "synthesise tracks": "synthesise tracks --speakers 2 --validation-speakers 2 --sentences 1",
     "bench manipulator": "bench manipulator --batch 2 --frames 20 --width 16 --rounds 1",
     "bench metric --batch 2": "bench metric --batch 2 --size 48 --depth 18 --rounds 1",

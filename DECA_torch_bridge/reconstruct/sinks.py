@@ -18,7 +18,7 @@ from asccl_jax.data.schema import FrameRecord, RenderRecord
 from data_prep.crop import encode_jpeg
 from DECA_torch_bridge.published_codes import write_published_codes
 from DECA_torch_bridge.reconstruct.drawing import Drawn
-from DECA_torch_bridge.reconstruct.eye_files import eye_points
+from DECA_torch_bridge.reconstruct.eye_files import eye_rows
 from DECA_torch_bridge.reconstruct.face_template import ALIGNED_SIZE, align_landmarks
 from DECA_torch_bridge.reconstruct.folders import CROP_SIZE, box_matrices, face_boxes, frame_path
 from DECA_torch_bridge.reconstruct.inputs import InputClip
@@ -235,7 +235,7 @@ class FolderSink:
         image = warped(frame.image, frame.placement, matrix, CROP_SIZE)
         points = drawn.landmarks[row] @ matrix[:, :2].T + matrix[:, 2]
         align = joined(drawn.align[row], inverse(matrix))
-        eyes = eye_points(image, points, mouth=self._train)
+        eyes = eye_rows(image, points, mouth=self._train)
         pictures = {"images": image}
         if not self._train and frame.image is not None and frame.placement is None:
             pictures["full_frames"] = frame.image

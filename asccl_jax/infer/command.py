@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,16 +199,17 @@ def _reference_styles(manipulator: Manipulator, references: Sequence[Path]) -> n
 
 def _settings(manipulator: Manipulator, options: argparse.Namespace) -> dict[str, Any]:
     """What decides the result of a folder's clips, for a later run to compare."""
-    import jax
-    import numpy as np
+    from asccl_jax.infer.claimed_folder import fingerprint
 
-    fingerprint = 0
-    for leaf in jax.tree.leaves(manipulator.variables):
-        fingerprint = zlib.crc32(np.ascontiguousarray(leaf).data.cast("B"), fingerprint)
     names = ("emotion", "intensity", "base", "transition", "seed", "compat")
     references = [str(path) for path in options.reference or ()]
     chosen = {name: getattr(options, name) for name in names}
-    return {"checkpoint": str(options.checkpoint), "weights": f"{fingerprint:08x}", "reference": references, **chosen}
+    return {
+        "checkpoint": str(options.checkpoint),
+        "weights": fingerprint(manipulator.variables),
+        "reference": references,
+        **chosen,
+    }
 
 
 def _edit_folder(
@@ -222,9 +221,9 @@ def _edit_folder(
     """Edits every clip that is not there yet; a bad one does not stop the others."""
     import tqdm
 
-    with writing(options.output):
-        options.output.mkdir(parents=True, exist_ok=True)
-    _claim(options.output, settings, overwrite=options.overwrite)
+    from asccl_jax.infer.claimed_folder import claim_folder
+
+    claim_folder(options.output, _SETTINGS_FILE, settings, overwrite=options.overwrite)
     wanted = [path for path in sources if options.overwrite or not (options.output / path.name).is_file()]
     faults = []
     for path in tqdm.tqdm(wanted, unit="clip", dynamic_ncols=True, disable=None):
@@ -240,25 +239,6 @@ def _edit_folder(
     if faults:
         raise InputError(f"{len(faults)} of {len(sources)} clips left out: {'; '.join(faults[:3])}")
     return 0
-
-
-def _claim(output: Path, settings: dict[str, Any], *, overwrite: bool) -> None:
-    """Marks a folder as holding clips of these settings.
-
-    Raises:
-      InputError: It holds clips of others.
-    """
-    from asccl_jax.data.atomic import write_atomically
-
-    path = output / _SETTINGS_FILE
-    content = json.dumps(settings, indent=1) + "\n"
-    if path.is_file() and not overwrite and path.read_text(encoding="utf-8") != content:
-        raise InputError(
-            f"--output {output}: {_SETTINGS_FILE} there tells of another manipulation; give another folder, or"
-            " --overwrite to edit all clips again"
-        )
-    with writing(path):
-        write_atomically(path, content)
 
 
 if __name__ == "__main__":

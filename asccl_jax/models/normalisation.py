@@ -1,4 +1,4 @@
-"""BatchNorm with PyTorch's running statistics, over the global batch or over groups of images."""
+"""BatchNorm with PyTorch's running statistics, over the global batch or over groups of images, and InstanceNorm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, DTypeLike, Float
 from asccl_jax.errors import InputError
 from asccl_jax.models.precision import at_least_float32
 
-__all__ = ["BatchNorm"]
+__all__ = ["BatchNorm", "InstanceNorm"]
 
 
 class BatchNorm(nn.Module):
@@ -81,6 +81,49 @@ class BatchNorm(nn.Module):
         if self.axis_name is not None:
             new = lax.pmean(new, self.axis_name)
         running.value = ((1 - self.momentum) * running.value + self.momentum * new).astype(running.value.dtype)
+
+
+class InstanceNorm(nn.Module):
+    """Normalises every channel of every image by its own statistics, with neither scale nor bias.
+
+    In training and at test alike, as published. Published checkpoints carry running statistics all the same: handed in
+    as the collection "instance_stats" they normalise in place of an image's own or, where the caller made the
+    collection mutable, move as PyTorch has them.
+
+    Attributes:
+      momentum: Share of the new statistics in the running ones, PyTorch's convention.
+      epsilon: Added to the variance.
+      dtype: Type of the result; statistics are float32 (or better) whatever it is.
+    """
+
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        """Returns the normalised maps."""
+        exact = x.astype(at_least_float32(x.dtype))
+        running = self.has_variable("instance_stats", "mean")
+        if running and not self.is_mutable_collection("instance_stats"):
+            mean, var = (self._running(name).astype(exact.dtype)[None, None, None] for name in ("mean", "var"))
+        else:
+            mean = jnp.mean(exact, axis=(1, 2), keepdims=True)
+            # The mean squared distance from the mean: the difference of moments cancels.
+            var = jnp.mean(jnp.square(exact - mean), axis=(1, 2), keepdims=True)
+            if running:
+                pixels = x.shape[1] * x.shape[2]
+                self._move("mean", mean)
+                self._move("var", var * (pixels / max(pixels - 1, 1)))
+        return ((exact - mean) * lax.rsqrt(var + self.epsilon)).astype(self.dtype)
+
+    def _move(self, name: str, statistic: Array) -> None:
+        new = (1 - self.momentum) * self._running(name) + self.momentum * jnp.mean(statistic, axis=(0, 1, 2))
+        self.put_variable("instance_stats", name, new)
+
+    def _running(self, name: str) -> Array:
+        running: Array = self.get_variable("instance_stats", name)
+        return running
 
 
 def _mean(grouped: Float[Array, "g b h w c"], axis_name: str | None) -> Float[Array, "g 1 1 1 c"]:

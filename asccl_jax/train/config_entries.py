@@ -6,11 +6,28 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from asccl_jax.errors import InputError
 from asccl_jax.train.loop import LoopSettings
 
-__all__ = ["loop_settings", "plain_config"]
+__all__ = ["computation_dtype", "loop_settings", "plain_config"]
+
+
+def computation_dtype(name: str) -> Any:
+    """Returns the type that `config.dtype` names; "auto" is float32 on CPU and bfloat16 elsewhere.
+
+    Raises:
+      InputError: Another name.
+    """
+    dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    if name not in dtypes:
+        raise InputError(f"config.dtype={name!r}: expected auto, float32 or bfloat16")
+    return dtypes[name]
 
 
 def loop_settings(config: ConfigDict) -> LoopSettings:

@@ -8,12 +8,14 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import UInt8
 
 from asccl_jax.data.atomic import write_atomically
 from asccl_jax.errors import InputError, WriteError, writing
@@ -98,6 +100,8 @@ class Experiment:
       config: The recipe, as JSON can hold it; saved beside the checkpoints and compared when a run goes on.
       baseline: Turns the untrained state into the one whose scores stand at step 0.
       unit: What an example is called.
+      pictures: Draws RGB pictures of a state by name, at each evaluation; called by the main process alone, so it must
+        not work on arrays of several processes.
     """
 
     task: Task
@@ -107,6 +111,7 @@ class Experiment:
     config: dict[str, Any]
     baseline: Callable[[TrainState, Mesh], TrainState]
     unit: str = "pair"
+    pictures: Callable[[TrainState], Mapping[str, UInt8[np.ndarray, "h w 3"]]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +142,8 @@ class DivergedError(RuntimeError):
 def fit(experiment: Experiment, workdir: Path) -> FitResult:
     """Trains to the last step, from the newest checkpoint in `workdir` if there is one, and returns how it ended.
 
-    Writes `metrics.jsonl`, `tensorboard/`, `checkpoints/`, and through the task's `export` `initial/` (before
-    training), `best/` (lowest held-out score) and `last/`.
+    Writes `metrics.jsonl`, `tensorboard/`, `pictures/` (where the task draws any), `checkpoints/`, and through the
+    task's `export` `initial/` (before training), `best/` (lowest held-out score) and `last/`.
 
     Args:
       experiment: What to train and on what.
@@ -272,6 +277,8 @@ class _Run:
 
     def _evaluate(self) -> None:
         score = self._score(self.state)
+        if self.writer is not None and self.experiment.pictures is not None:
+            self.writer.write_pictures(self.step, self.experiment.pictures(self.state))
         if self.best_score is None or score < self.best_score:
             self.best_step, self.best_score = self.step, score
             self._export(self.state, "best")

@@ -62,6 +62,7 @@ def manipulator_experiment(config: ConfigDict) -> Experiment:
         mesh_loss=_mesh_supervision(config, tracks),
         mesh_weight=config.mesh.weight,
         mesh_modes=tuple(config.mesh.modes),
+        mesh_first_step=config.mesh.first_step,
     )
     return Experiment(
         task=task,

@@ -8,18 +8,16 @@ import logging
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from asccl_jax.data.loader import evaluation_batches, training_batches
 from asccl_jax.data.pairs import FramePairs
 from asccl_jax.data.selection import evenly_spaced
-from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import load_metric
 from asccl_jax.settings import MetricSettings
 from asccl_jax.tasks.metric import MetricTask
-from asccl_jax.train.config_entries import loop_settings, plain_config
+from asccl_jax.train.config_entries import computation_dtype, loop_settings, plain_config
 from asccl_jax.train.evaluation import HeldOutBatches
 from asccl_jax.train.loop import Experiment
 from asccl_jax.train.optimizer import adam
@@ -57,7 +55,7 @@ def metric_experiment(config: ConfigDict) -> Experiment:
     task = MetricTask(
         settings=settings,
         optimizer=adam(config.learning_rate, schedule=config.learning_rate_schedule, steps=config.steps),
-        dtype=_computation_dtype(config.dtype),
+        dtype=computation_dtype(config.dtype),
         start=_start_variables(config.init_from, settings),
         evaluation_draws=config.evaluation.draws,
     )
@@ -112,12 +110,3 @@ def _held_out_batches(source: FramePairs, config: ConfigDict) -> HeldOutBatches:
         process_count=jax.process_count(),
         threads=config.data.threads,
     )
-
-
-def _computation_dtype(name: str) -> Any:
-    dtypes = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-    if name == "auto":
-        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    if name not in dtypes:
-        raise InputError(f"config.dtype={name!r}: expected auto, float32 or bfloat16")
-    return dtypes[name]

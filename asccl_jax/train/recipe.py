@@ -10,6 +10,7 @@ from asccl_jax.errors import InputError
 from asccl_jax.train.loop import Experiment
 from asccl_jax.train.manipulator_recipe import manipulator_experiment
 from asccl_jax.train.metric_recipe import metric_experiment
+from asccl_jax.train.renderer_recipe import renderer_experiment
 
 __all__ = ["build_experiment"]
 
@@ -26,6 +27,7 @@ def build_experiment(config: ConfigDict) -> Experiment:
     builders: Mapping[str, Callable[[ConfigDict], Experiment]] = {
         "metric": metric_experiment,
         "manipulator": manipulator_experiment,
+        "renderer": renderer_experiment,
     }
     if config.task not in builders:
         raise InputError(f"config.task={config.task!r}: expected one of {', '.join(builders)}")

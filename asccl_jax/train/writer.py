@@ -1,8 +1,9 @@
-"""Scalars on disk: `metrics.jsonl`, which a continued run goes on with exactly, and TensorBoard beside it."""
+"""Scalars and pictures on disk: `metrics.jsonl`, which a continued run goes on with exactly, and TensorBoard."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import time
@@ -10,6 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
@@ -18,8 +22,10 @@ from asccl_jax.data.atomic import write_atomically
 from asccl_jax.errors import writing
 from asccl_jax.metrics_file import METRICS_FILE, read_metrics
 
-__all__ = ["ScalarWriter", "trim_metrics"]
+__all__ = ["PICTURES", "ScalarWriter", "trim_metrics"]
 
+PICTURES = "pictures"
+"""Folder of a run with what it drew: `NAME-000100.png` of step 100."""
 
 _EVENTS_INTERVAL_S = 10.0
 """TensorBoard sees new scalars this late, or with the next checkpoint."""
@@ -59,6 +65,16 @@ class ScalarWriter:
             self._file.flush()
             self._events.write(step, values)
 
+    def write_pictures(self, step: int, pictures: Mapping[str, UInt8[np.ndarray, "h w 3"]]) -> None:
+        """Writes RGB pictures of one step as PNG files and as TensorBoard events."""
+        with writing(self._workdir):
+            (self._workdir / PICTURES).mkdir(exist_ok=True)
+            for name, picture in pictures.items():
+                file = io.BytesIO()
+                Image.fromarray(picture).save(file, format="PNG")
+                write_atomically(self._workdir / PICTURES / f"{name}-{step:06d}.png", file.getvalue())
+                self._events.write_picture(step, name, file.getvalue(), shape=picture.shape[:2])
+
     def sync(self) -> None:
         """Returns once everything written is on the disk; call it before a checkpoint that counts on it."""
         with writing(self._workdir):
@@ -71,7 +87,7 @@ class ScalarWriter:
 
 
 class _EventFile:
-    """TensorBoard's file of scalars, written in the calling thread.
+    """TensorBoard's file of events, written in the calling thread.
 
     Not by tensorboardX's SummaryWriter: its thread dies on a full disk, and then its queue fills and blocks for good.
     """
@@ -88,6 +104,11 @@ class _EventFile:
         self._add(Event(step=step, summary=Summary(value=scalars)))
         if time.monotonic() - self._flushed_s > _EVENTS_INTERVAL_S:
             self.flush()
+
+    def write_picture(self, step: int, name: str, png: bytes, *, shape: tuple[int, ...]) -> None:
+        height, width = shape
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+        self._add(Event(step=step, summary=Summary(value=[Summary.Value(tag=name, image=image)])))
 
     def flush(self) -> None:
         self._flushed_s = time.monotonic()

@@ -20,13 +20,22 @@ from asccl_jax.data.atomic import atomic_file, write_atomically
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.errors import InputError
 from data_prep.synthetic.people import sample_person
-from data_prep.synthetic.performance import act
+from data_prep.synthetic.performance import act, in_emotion
 from data_prep.synthetic.process_pool import process_pool
 from data_prep.synthetic.renderer import Renderer
 from data_prep.synthetic.speech import deliver, make_sentence
 from data_prep.synthetic.voice import SAMPLE_RATE, speak
 
-__all__ = ["CLIPS_CSV", "ClipPlan", "ClipSetSettings", "plan_clips", "write_clip", "write_clip_set"]
+__all__ = [
+    "CLIPS_CSV",
+    "ClipPlan",
+    "ClipSetSettings",
+    "VideoSettings",
+    "plan_clips",
+    "write_clip",
+    "write_clip_set",
+    "write_clips",
+]
 
 CLIPS_CSV = "clips.csv"
 _SETTINGS_JSON = "settings.json"
@@ -35,28 +44,18 @@ _FORMAT = 5
 
 
 @dataclasses.dataclass(frozen=True)
-class ClipSetSettings:
-    """What a data set of talking heads consists of; together with the code it determines every pixel.
+class VideoSettings:
+    """What all videos of a data set have in common.
 
     Attributes:
       seed: Of people, sentences and performances.
       size: Side of the video in pixels.
-      identities: People to train on.
-      validation_identities: People held out.
-      sentences: Sentences a training person says, which no other person says.
-      validation_sentences: Likewise for those held out.
-      emotions_per_sentence: Emotional deliveries of each sentence beside the neutral one; the six take turns.
       syllables: Least and greatest length of a sentence.
       fps: Frames a second.
     """
 
     seed: int = 0
     size: int = 192
-    identities: int = 10
-    validation_identities: int = 3
-    sentences: int = 4
-    validation_sentences: int = 2
-    emotions_per_sentence: int = 2
     syllables: tuple[int, int] = (5, 7)
     fps: int = 30
 
@@ -64,6 +63,31 @@ class ClipSetSettings:
         """Checks what a user may have mistyped."""
         if self.size < 32 or self.size % 2:
             raise InputError(f"video size {self.size}: expected an even number of at least 32 pixels")
+        if not 1 <= self.syllables[0] <= self.syllables[1]:
+            raise InputError(f"syllables {self.syllables}: expected the least, at least 1, and the greatest count")
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSetSettings(VideoSettings):
+    """What a data set of talking heads consists of; together with the code it determines every pixel.
+
+    Attributes:
+      identities: People to train on.
+      validation_identities: People held out.
+      sentences: Sentences a training person says, which no other person says.
+      validation_sentences: Likewise for those held out.
+      emotions_per_sentence: Emotional deliveries of each sentence beside the neutral one; the six take turns.
+    """
+
+    identities: int = 10
+    validation_identities: int = 3
+    sentences: int = 4
+    validation_sentences: int = 2
+    emotions_per_sentence: int = 2
+
+    def __post_init__(self) -> None:
+        """Checks what a user may have mistyped."""
+        super().__post_init__()
         for name in ("identities", "sentences", "emotions_per_sentence"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name.replace('_', ' ')} {getattr(self, name)}: expected at least 1")
@@ -82,6 +106,8 @@ class ClipPlan:
       sentence: Number of the sentence.
       split: "train" or "validation".
       seed: Of the performance.
+      twin: Whether it is the neutral performance of that seed, put into the emotion at its usual strength and changed
+        in nothing else, rather than one of its own.
     """
 
     person: int
@@ -90,6 +116,7 @@ class ClipPlan:
     sentence: int
     split: str
     seed: int
+    twin: bool = False
 
     @property
     def stem(self) -> str:
@@ -120,7 +147,7 @@ def _renderer(person: int, size: int) -> Renderer:
     return Renderer(sample_person(person), size=size)
 
 
-def write_clip(plan: ClipPlan, settings: ClipSetSettings, directory: Path) -> int:
+def write_clip(plan: ClipPlan, settings: VideoSettings, directory: Path) -> int:
     """Writes one clip, its video last, and returns how many frames were drawn: 0 if the clip is complete already.
 
     `clips/STEM.mp4` is the video, `clips/STEM.npz` its landmarks (key `lm68`, [T, 68, 2], pixels of the video, pixel
@@ -132,8 +159,10 @@ def write_clip(plan: ClipPlan, settings: ClipSetSettings, directory: Path) -> in
         return 0
     renderer = _renderer(plan.person, settings.size)
     sentence = make_sentence(plan.sentence, seed=settings.seed, syllables=settings.syllables)
-    delivery = deliver(sentence, plan.emotion, seed=plan.seed, fps=settings.fps)
+    delivery = deliver(sentence, "neutral" if plan.twin else plan.emotion, seed=plan.seed, fps=settings.fps)
     performance = act(delivery, seed=plan.seed)
+    if plan.twin:
+        performance = in_emotion(performance, plan.emotion)
     drawings = [renderer.draw(*frame) for frame in zip(performance.expression, performance.pose, strict=True)]
     sound = speak(renderer.person, delivery, seed=plan.seed)
     truth = dataclasses.asdict(performance) | {
@@ -173,17 +202,26 @@ def encode_video(images: UInt8[np.ndarray, "t h w 3"], sound: Float[np.ndarray, 
 
 
 def write_clip_set(settings: ClipSetSettings, directory: Path, *, workers: int = 1) -> Iterator[int]:
+    """Writes a data set of talking heads, as `write_clips` does; yields the frames drawn per clip."""
+    deliveries = 1 + settings.emotions_per_sentence
+    return write_clips(plan_clips(settings), settings, directory, workers=workers, together=deliveries)
+
+
+def write_clips(
+    plans: list[ClipPlan], settings: VideoSettings, directory: Path, *, workers: int = 1, together: int = 1
+) -> Iterator[int]:
     """Writes all clips that are not there yet and, after them, the list of clips; yields the frames drawn per clip.
 
     Args:
-      settings: What to make.
+      plans: What to make.
+      settings: How, and what the plans follow from.
       directory: Where; may hold clips of an earlier, interrupted run with the same settings.
       workers: Processes.
+      together: Successive clips that one process makes: those of one person share what is drawn of them.
 
     Raises:
       InputError: The directory holds clips of other settings.
     """
-    plans = plan_clips(settings)
     _claim(directory, settings)
     for folder in ("clips", "truth"):
         (directory / folder).mkdir(exist_ok=True)
@@ -192,11 +230,11 @@ def write_clip_set(settings: ClipSetSettings, directory: Path, *, workers: int =
         yield from map(write, plans)
     else:
         with process_pool(min(workers, len(plans))) as pool:
-            yield from pool.imap_unordered(write, plans, chunksize=1 + settings.emotions_per_sentence)
+            yield from pool.imap_unordered(write, plans, chunksize=together)
     write_atomically(directory / CLIPS_CSV, _clip_list(plans))
 
 
-def _claim(directory: Path, settings: ClipSetSettings) -> None:
+def _claim(directory: Path, settings: VideoSettings) -> None:
     """Makes the directory and notes the settings in it, or checks that they are the ones noted there."""
     directory.mkdir(parents=True, exist_ok=True)
     wanted = json.loads(json.dumps({"format": _FORMAT, **dataclasses.asdict(settings)}))

@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
+from asccl_jax.data.tracks import TYPICAL_INTENSITY
 from data_prep.synthetic.action_units import EMOTION_UNITS, expression_vector, speech_units
 from data_prep.synthetic.fields import ramp
 from data_prep.synthetic.speech import Delivery
 
-__all__ = ["POSE_SPREAD_RAD", "Performance", "act", "compose", "random_stance"]
+__all__ = ["POSE_SPREAD_RAD", "Performance", "act", "compose", "in_emotion", "random_stance"]
 
 POSE_SPREAD_RAD = np.array([0.03, 0.05, 0.02]) / np.sqrt(2)
 """Standard deviation of head pitch, yaw and roll over frames of many clips: two clips' frames differ by
@@ -58,6 +59,20 @@ def act(delivery: Delivery, *, seed: int) -> Performance:
         intensity = np.zeros_like(time)
     expression, pose = compose(delivery.emotion, speech, intensity, blink, turn, _glances(rng, time))
     return Performance(speech, delivery.canonical_time(time), expression, pose, blink, intensity)
+
+
+def in_emotion(performance: Performance, emotion: str, *, intensity: float = TYPICAL_INTENSITY) -> Performance:
+    """Returns a neutral performance with an emotion added: same speech, timing, head motion, gaze and blinks.
+
+    Args:
+      performance: Of a neutral delivery.
+      emotion: Which.
+      intensity: Its strength, the same in all frames.
+    """
+    strength = np.full_like(performance.blink, intensity)
+    turn = performance.pose[:, _NECK]
+    expression, _ = compose(emotion, performance.speech, strength, performance.blink, turn)
+    return dataclasses.replace(performance, expression=expression, intensity=strength)
 
 
 def random_stance(rng: np.random.Generator) -> tuple[Float[np.ndarray, "3"], float]:

@@ -1,12 +1,13 @@
-"""The fast CPU gradients equal XLA's, at every shape the trunk has."""
+"""The fast forms for CPU equal XLA's, at every shape the networks have."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from asccl_jax.errors import InputError
-from asccl_jax.models.convolution import Convolution, convolve
+from asccl_jax.models.convolution import Convolution, TransposedConvolution, convolve, transposed_convolve
 
 
 def gradients(implementation, image, kernel, stride):
@@ -134,3 +135,83 @@ def test_kernels_start_with_standard_deviation_a_tenth():
 def test_unknown_implementation_is_named():
     with pytest.raises(InputError, match="conv_implementation='fast'"):
         convolve(jnp.zeros((1, 4, 4, 1)), jnp.zeros((3, 3, 1, 1)), implementation="fast")
+
+
+@pytest.mark.parametrize("implementation", ["phase", "shifts"])
+@pytest.mark.parametrize(
+    ("side", "channels", "kernel_side", "stride", "padding", "result"),
+    [
+        (8, 3, 4, 2, 2, 5),  # the discriminators' layers
+        (9, 3, 4, 2, 2, 5),
+        (2, 3, 4, 2, 2, 2),
+        (7, 130, 4, 2, 2, 4),  # phases without rows
+        (8, 3, 4, 1, 2, 9),
+        (10, 3, 7, 1, 0, 4),  # after reflected borders
+        (112, 2, 7, 1, 0, 106),
+        (8, 3, 3, 1, 0, 6),
+    ],
+)
+def test_other_kernels_and_paddings_equal_xla(implementation, side, channels, kernel_side, stride, padding, result):
+    image, kernel = random_case(side, channels, 4, kernel_side)
+
+    def computed(implementation):
+        def scalar(image, kernel):
+            maps = convolve(image, kernel, stride=stride, padding=padding, implementation=implementation)
+            return jnp.sum(jnp.sin(maps)), maps
+
+        return jax.jit(jax.value_and_grad(scalar, argnums=(0, 1), has_aux=True))(image, kernel)
+
+    (_, found), found_gradients = computed(implementation)
+    (_, expected), expected_gradients = computed("xla")
+    assert found.shape == (2, result, result, 4)
+    # As above.
+    for ours, theirs in zip((found, *found_gradients), (expected, *expected_gradients), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * float(jnp.abs(theirs).max()))
+
+
+@pytest.mark.parametrize("implementation", ["phase", "shifts"])
+@pytest.mark.parametrize("height", [2, 5, 1])
+def test_transposed_convolution_equals_xla_and_flax(implementation, height):
+    image, kernel = random_case(6, 3, 4, 3, height=height)
+
+    def computed(implementation):
+        def scalar(image, kernel):
+            maps = transposed_convolve(image, kernel, implementation=implementation)
+            return jnp.sum(jnp.sin(maps)), maps
+
+        return jax.jit(jax.value_and_grad(scalar, argnums=(0, 1), has_aux=True))(image, kernel)
+
+    (_, found), found_gradients = computed(implementation)
+    (_, expected), expected_gradients = computed("xla")
+    assert found.shape == (2, 2 * height, 12, 4)
+    for ours, theirs in zip((found, *found_gradients), (expected, *expected_gradients), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6 * max(1.0, float(jnp.abs(theirs).max())))
+    flax_own = nn.ConvTranspose(4, (3, 3), (2, 2), ((1, 2), (1, 2)), use_bias=False)
+    np.testing.assert_allclose(found, flax_own.apply({"params": {"kernel": kernel}}, image), atol=1e-5)
+
+
+def test_transposed_convolution_spreads_each_pixel_over_its_kernel():
+    image = jnp.zeros((1, 3, 3, 1)).at[0, 1, 1, 0].set(1.0)
+    kernel = jnp.arange(1.0, 10.0).reshape(3, 3, 1, 1)
+    spread = np.asarray(transposed_convolve(image, kernel))[0, :, :, 0]
+    # PyTorch's kernel is the turned one: it lies round twice the pixel's place.
+    np.testing.assert_array_equal(spread[1:4, 1:4], np.arange(9.0, 0.0, -1).reshape(3, 3))
+    assert np.count_nonzero(spread) == 9
+
+
+def test_reflected_borders_do_not_repeat_the_edge_and_biases_are_added():
+    module = Convolution(1, kernel_size=3, reflect=True, use_bias=True)
+    image = jnp.arange(9.0).reshape(1, 3, 3, 1)
+    left = jnp.zeros((3, 3, 1, 1)).at[1, 0].set(1.0)
+    found = module.apply({"params": {"kernel": left, "bias": jnp.array([0.5])}}, image)
+    np.testing.assert_array_equal(found[0, 0, :, 0], [1.5, 0.5, 1.5])
+
+
+def test_fresh_biases_are_within_pytorchs_bounds():
+    for module, bound in (
+        (Convolution(64, kernel_size=4, use_bias=True, deviation=0.02), (16 * 5) ** -0.5),
+        (TransposedConvolution(64, deviation=0.02), (9 * 64) ** -0.5),
+    ):
+        params = module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 5)))["params"]
+        assert 0.9 * bound < np.abs(params["bias"]).max() <= bound
+        np.testing.assert_allclose(np.std(params["kernel"]), 0.02, rtol=0.1)

@@ -1,4 +1,4 @@
-"""BatchNorm: PyTorch's statistics, groups that equal devices, the global batch under a mapped axis."""
+"""BatchNorm: PyTorch's statistics, groups that equal devices, the global batch under a mapped axis. InstanceNorm."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asccl_jax.errors import InputError
-from asccl_jax.models.normalisation import BatchNorm
+from asccl_jax.models.normalisation import BatchNorm, InstanceNorm
 
 SCALE = np.array([1.5, 0.5, 2.0], np.float32)
 BIAS = np.array([0.1, -0.2, 0.3], np.float32)
@@ -153,3 +153,35 @@ def test_group_that_devices_would_have_to_share_is_refused():
     )
     with pytest.raises(InputError, match="batch of 2 images on each of 8 devices"):
         mapped(make_images(16).reshape(8, 2, 4, 5, 3))
+
+
+def test_instances_are_normalised_each_by_itself():
+    images = 100 + 3 * make_images()
+    found = np.asarray(InstanceNorm().apply({}, jnp.asarray(images)), np.float64)
+    exact = images.astype(np.float64)
+    deviation = np.sqrt(exact.var(axis=(1, 2), keepdims=True) + 1e-5)
+    # Values near 100 keep five digits after the mean is taken away.
+    np.testing.assert_allclose(found, (exact - exact.mean(axis=(1, 2), keepdims=True)) / deviation, atol=1e-4)
+    assert not InstanceNorm().init(jax.random.key(0), jnp.asarray(images))
+
+
+def test_half_precision_instances_have_float32_statistics():
+    images = jnp.asarray(make_images(), jnp.bfloat16)
+    found = InstanceNorm(dtype=jnp.bfloat16).apply({}, images)
+    assert found.dtype == jnp.bfloat16
+    expected = InstanceNorm().apply({}, images.astype(jnp.float32))
+    np.testing.assert_array_equal(found, expected.astype(jnp.bfloat16))
+
+
+def test_running_statistics_are_used_if_given_and_move_as_pytorchs():
+    images = make_images()
+    statistics = {"mean": jnp.array([0.2, -0.1, 0.0]), "var": jnp.array([1.1, 0.9, 2.0])}
+    variables = {"instance_stats": statistics}
+    used = InstanceNorm().apply(variables, jnp.asarray(images))
+    deviations = np.sqrt(np.asarray(statistics["var"]) + 1e-5)
+    np.testing.assert_allclose(used, (images - np.asarray(statistics["mean"])) / deviations, atol=1e-5)
+    out, moved = InstanceNorm().apply(variables, jnp.asarray(images), mutable=["instance_stats"])
+    np.testing.assert_array_equal(out, InstanceNorm().apply({}, jnp.asarray(images)))
+    for name, fresh in (("mean", images.mean(axis=(1, 2))), ("var", images.var(axis=(1, 2), ddof=1))):
+        expected = 0.9 * np.asarray(statistics[name]) + 0.1 * fresh.mean(axis=0)
+        np.testing.assert_allclose(moved["instance_stats"][name], expected, rtol=1e-5)

@@ -10,7 +10,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from tests.parity import deca_encoders, flame_deca, manipulator, manipulator_inference, metric
+from tests.parity import (
+    deca_encoders,
+    flame_deca,
+    manipulator,
+    manipulator_inference,
+    metric,
+    renderer_default_256,
+    renderer_parts,
+    renderer_train,
+)
 from tests.parity.metric import Replayed
 
 __all__ = ["FAMILIES", "Family", "family_of"]
@@ -83,6 +92,27 @@ FAMILIES = (
         manipulator_inference.INPUTS,
         lambda cfg: "seed {}, {} frames, windows of {}".format(*cfg),
         lambda golden, manifests, exact: manipulator_inference.replay(golden, manifests, exact=exact),
+    ),
+    Family(
+        renderer_parts.NAMES,
+        renderer_parts.MANIFESTS,
+        renderer_parts.INPUTS,
+        lambda cfg: "seed {}, size {}, regions of {}, widths {} and {}".format(*cfg),
+        lambda golden, manifests, exact: renderer_parts.replay(golden, manifests, exact=exact),
+    ),
+    Family(
+        renderer_default_256.NAMES,
+        renderer_default_256.MANIFESTS,
+        renderer_default_256.INPUTS,
+        lambda cfg: "seed {}, size {}".format(*cfg),
+        lambda golden, manifests, exact: renderer_default_256.replay(golden, manifests, exact=exact),
+    ),
+    Family(
+        renderer_train.NAMES,
+        renderer_train.MANIFESTS,
+        renderer_train.INPUTS,
+        lambda cfg: "seed {}, size {}, regions of {}, widths {} and {}".format(*cfg),
+        lambda golden, manifests, exact: renderer_train.replay(golden, manifests, exact=exact),
     ),
 )
 

@@ -21,7 +21,7 @@ from asccl_jax.types import Variables
 from tests.parity import recipe
 from tests.parity.switches import aligned, recorded
 
-__all__ = ["LEARNING_RATE", "MANIFEST", "Replayed", "exactly", "replay", "trajectory_steps"]
+__all__ = ["LEARNING_RATE", "MANIFEST", "Replayed", "exactly", "published_statistics", "replay", "trajectory_steps"]
 
 MANIFEST = "metric"
 LEARNING_RATE = 1e-3
@@ -236,7 +236,7 @@ def _replay_training(results: Replayed, golden: _Golden, gradient: Any) -> None:
     for name, (_, grads) in zip(_GRADIENTS.values(), taken, strict=True):
         published = _published_names({"params": grads, "batch_stats": moved})
         results.collections[name] = {key: value for key, value in published.items() if not _is_statistic(key)}
-    results.collections["train/bn"] = _statistics(published, golden)
+    results.collections["train/bn"] = _statistics(published, golden.state_dict)
     _record_released(results, "train", forms["released"])
     results.tensors["train/perloc_level_losses"] = np.asarray(forms["perloc_wdetached"][1].stage_losses)
     for form in ("perloc_wdetached", "perloc_wdiff"):
@@ -266,8 +266,8 @@ def _replay_trajectory(results: Replayed, golden: _Golden, gradient: Any) -> Non
     results.tensors |= {f"traj/{name}": np.stack(values) for name, values in history.items()}
     published = _published_names({"params": params, "batch_stats": stats})
     moved = {key: value for key, value in published.items() if not _is_statistic(key)}
-    results.collections["traj/final_params"] = _unmoved(golden, statistics=False) | moved
-    results.collections["traj/final_bn"] = _statistics(published, golden)
+    results.collections["traj/final_params"] = _unmoved(golden.state_dict, statistics=False) | moved
+    results.collections["traj/final_bn"] = _statistics(published, golden.state_dict)
 
 
 def _record_released(results: Replayed, part: str, form: tuple[jax.Array, CorrelationParts]) -> None:
@@ -305,11 +305,22 @@ def _is_statistic(key: str) -> bool:
     return key.endswith(("running_mean", "running_var"))
 
 
-def _unmoved(golden: _Golden, *, statistics: bool) -> dict[str, np.ndarray]:
+def _unmoved(state_dict: Mapping[str, np.ndarray], *, statistics: bool) -> dict[str, np.ndarray]:
     """Entries of the BatchNorm that is never called: they stay what the recipe makes them."""
-    named = {f"{_PREFIX}{key}": value for key, value in golden.state_dict.items() if value.dtype == np.float32}
+    named = {f"{_PREFIX}{key}": value for key, value in state_dict.items() if value.dtype == np.float32}
     return {key: value for key, value in named.items() if key.startswith(_UNUSED) and _is_statistic(key) == statistics}
 
 
-def _statistics(published: Mapping[str, np.ndarray], golden: _Golden) -> dict[str, np.ndarray]:
-    return _unmoved(golden, statistics=True) | {key: value for key, value in published.items() if _is_statistic(key)}
+def published_statistics(variables: Variables, state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Running statistics under the golden's keys, with those of the BatchNorm that is never called.
+
+    Args:
+      variables: The metric's collections "params" and "batch_stats".
+      state_dict: What the recipe makes.
+    """
+    return _statistics(_published_names(variables), state_dict)
+
+
+def _statistics(published: Mapping[str, np.ndarray], state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    moved = {key: value for key, value in published.items() if _is_statistic(key)}
+    return _unmoved(state_dict, statistics=True) | moved

@@ -62,7 +62,18 @@ def make_input(
         return generator.random(tuple(shape), dtype=np.float32) * np.float32(high - low) + np.float32(low)
     if distribution == "int":
         return generator.integers(int(low), int(high), size=tuple(shape))
+    if distribution == "mask":
+        return (generator.random(tuple(shape), dtype=np.float32) > 0.3).astype(np.float32)
+    if distribution == "disc":
+        return np.ascontiguousarray(np.broadcast_to(_disc(*shape[-2:]), tuple(shape)))
     raise ValueError(f"unknown distribution {distribution!r}")
+
+
+def _disc(height: int, width: int) -> np.ndarray:
+    """An ellipse of ones in the middle of zeros."""
+    rows = (np.arange(height) + 0.5 - height / 2) / (0.40 * height)
+    columns = (np.arange(width) + 0.5 - width / 2) / (0.33 * width)
+    return (rows[:, None] ** 2 + columns[None] ** 2 <= 1).astype(np.float32)
 
 
 def make_pair(source: np.ndarray, noise: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ GOLDENS = Path(__file__).resolve().parent.parent / "goldens"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "float64"])
-@pytest.mark.parametrize("name", ["metric_small", "manipulator"])
+@pytest.mark.parametrize("name", ["metric_small", "manipulator", "renderer_parts", "renderer_default_256"])
 def test_goldens_of_networks_losses_gradients_and_training_steps_are_met(name, precision):
     # As a user runs it: without the session's run-time type checks, which refuse the host arrays of a traced class.
     words = ["--goldens", str(GOLDENS), "--only", name, "--precision", precision]
@@ -68,7 +68,7 @@ def test_a_golden_that_is_not_met_fails_the_run(tmp_path, capsys):
         (
             ["--goldens", str(GOLDENS), "--only", "metric_big"],
             "--only metric_big: expected one of deca_encoders, flame_deca_one, manipulator,"
-            " manipulator_inference, metric_small",
+            " manipulator_inference, metric_small, renderer_default_256, renderer_parts",
         ),
     ],
 )

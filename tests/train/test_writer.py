@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from asccl_jax.data.records import RecordSource
@@ -49,3 +51,19 @@ def test_tensorboard_gets_the_same_scalars(tmp_path):
     events = [Event.FromString(data) for data in RecordSource([file])]  # event files are TFRecords too
     found = {(event.step, value.tag): value.simple_value for event in events for value in event.summary.value}
     assert found == {(7, "metric/loss"): 0.5, (7, "eval/nce"): 3.0}
+
+
+def test_pictures_become_files_and_events(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    with ScalarWriter(tmp_path, last_step=0) as writer:
+        writer.write_pictures(12, {"frames": picture})
+    with Image.open(tmp_path / "pictures" / "frames-000012.png") as file:
+        np.testing.assert_array_equal(np.asarray(file), picture)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    found = [
+        (event.step, value.tag, value.image.height, value.image.width)
+        for data in RecordSource([events])
+        for event in [Event.FromString(data)]
+        for value in event.summary.value
+    ]
+    assert found == [(12, "frames", 6, 9)]

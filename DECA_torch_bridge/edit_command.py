@@ -1,0 +1,215 @@
+"""Command line of `python -m DECA_torch_bridge edit`: what a renderer draws an edited clip from, aligned as its source.
+
+A clip keeps its shape, pose and camera; expression and jaw opening are those of the edit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from asccl_jax.data.aligned_frames import decode_picture
+from asccl_jax.data.codes import CodeDict
+from asccl_jax.data.dataset_reader import open_records
+from asccl_jax.data.manifest import FrameIndex, Manifest, read_manifest
+from asccl_jax.data.schema import RenderRecord
+from asccl_jax.data.track_list import clip_file_name
+from asccl_jax.data.twins import find_twins
+from asccl_jax.data.whole_folder import whole_folder
+from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.geometry.eyes import draw_eyes, edited_eye_points, eye_points
+from DECA_torch_bridge.reconstruct.drawing import make_renderer
+from DECA_torch_bridge.reconstruct.face_template import ALIGNED_SIZE
+from DECA_torch_bridge.reconstruct.pictures import encode_png
+from DECA_torch_bridge.render_files import choose_view, read_alignment
+from DECA_torch_bridge.renderer import Renderer, image_u8
+
+__all__ = ["edited_pictures", "main"]
+
+_DESCRIPTION = """\
+Draws a clip of `asccl reconstruct` with another expression: NMFC, shape and eye images in the coordinates of the
+source's aligned frames, for `asccl render --conditioning`. Shape, pose and camera stay the source's.
+"""
+
+_EXAMPLES = """\
+examples:
+  the clip as the manipulator edited its codes:
+    python -m DECA_torch_bridge edit RECORDS --clip Ann/neutral/s1 --codes happy.npz --output happy
+    asccl render RECORDS --clip Ann/neutral/s1 --conditioning happy --checkpoint runs/renderer --output frames
+  every held-out neutral clip with the expression of each clip of the same performance, for evaluate-renderer:
+    python -m DECA_torch_bridge edit RECORDS --twins --output EDITS
+"""
+
+
+@exit_on_input_error
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draws edited clips and returns the exit status.
+
+    Args:
+      arguments: Words of the command line; None takes those of the process.
+
+    Raises:
+      InputError: Something the user gave is wrong.
+    """
+    options = _parser().parse_args(arguments)
+    manifest = read_manifest(options.records)
+    for clip, edit, folder in _asked(options, manifest):
+        if folder.is_dir() and options.twins and not options.overwrite:
+            continue
+        codes = _codes(options.records, clip)
+        pictures = edited_pictures(
+            options.records,
+            manifest,
+            clip,
+            edit(codes),
+            renderer=make_renderer(options.assets, detail=options.detail, device=options.device, batch=options.batch),
+            detail=options.detail,
+            compat=options.compat,
+        )
+        with writing(folder), whole_folder(folder) as unfinished:
+            for index, frame in pictures:
+                for kind, picture in frame.items():
+                    (unfinished / kind).mkdir(exist_ok=True)
+                    (unfinished / kind / f"{index:06d}.png").write_bytes(encode_png(picture))
+        sys.stdout.write(f"{folder}: {len(codes)} frames of {clip}\n")
+    return 0
+
+
+def edited_pictures(
+    records: Path,
+    manifest: Manifest,
+    clip: str,
+    edited: CodeDict,
+    *,
+    renderer: Renderer,
+    detail: bool = False,
+    compat: str = "paper",
+) -> Iterator[tuple[int, dict[str, UInt8[np.ndarray, "h w 3"]]]]:
+    """Yields frame index and the pictures "nmfc", "shape" and "eyes" of each frame of an edited clip.
+
+    The contours of the eyes move as the head model's do between source and edit, so that an edit which changes nothing
+    gives back the source's pictures; pupils move with their contours.
+
+    Args:
+      records: Data set that `precompute` wrote.
+      manifest: Its manifest.
+      clip: Source clip.
+      edited: Its code dict with another expression.
+      renderer: Draws the head.
+      detail: Draw the surface with wrinkles, as the source's were.
+      compat: "released" takes the edited contours from the head model alone, which do not lie where a landmark
+        detector, on whose contours renderers are trained, sees them. Upstream: `renderer/create_inputs.py`.
+
+    Raises:
+      InputError: Records, track and codes do not belong together.
+    """
+    track = records / "tracks" / f"{clip_file_name(clip)}.npz"
+    view = choose_view("aligned", edited, alignment=read_alignment(track, edited))
+    source = _codes(records, clip)
+    sources = _source_landmarks(renderer, source, track)
+    index = FrameIndex(manifest, manifest.clips[clip].split)
+    stored = open_records(records, manifest, index.split, "renders")
+    row = 0
+    for renders in renderer.chunks(edited, view=view):
+        shapes = renders.detail_shape if detail else renders.shape
+        if shapes is None:
+            raise InputError("--detail: the code dict has no detail codes, or --assets no decoder of them")
+        for place, number in enumerate(renders.frame_index.tolist()):
+            record = RenderRecord.decode(stored[index.record(clip, number)])
+            seen = record.aligned_landmarks.astype(np.float64)
+            shown = renders.landmarks[place].astype(np.float64)
+            moved = shown if compat == "released" else seen + shown - sources[row]
+            points = edited_eye_points(eye_points(decode_picture(record.aligned_image), seen), moved)
+            yield (
+                number,
+                {
+                    "nmfc": image_u8(renders.nmfc[place]),
+                    "shape": image_u8(shapes[place]),
+                    "eyes": draw_eyes(points, (ALIGNED_SIZE, ALIGNED_SIZE)),
+                },
+            )
+            row += 1
+
+
+def _source_landmarks(renderer: Renderer, codes: CodeDict, track: Path) -> Float[np.ndarray, "t 68 2"]:
+    """The head model's landmarks before the edit, in aligned pixels."""
+    # Only landmarks are wanted: a picture of one pixel would do, but they are counted in the picture's own pixels.
+    view = choose_view("aligned", codes, alignment=read_alignment(track, codes))
+    return np.concatenate([part.landmarks for part in renderer.chunks(codes, view=view)]).astype(np.float64)
+
+
+def _asked(
+    options: argparse.Namespace, manifest: Manifest
+) -> Iterator[tuple[str, Callable[[CodeDict], CodeDict], Path]]:
+    """Yields clip, edit and output folder of all that was asked for."""
+    if options.twins:
+        twins = find_twins(manifest)
+        if not twins:
+            raise InputError(
+                f"--twins {options.records}: no held-out neutral clip has a clip of the same performance in an emotion;"
+                " make such ones with asccl synthesise actors"
+            )
+        for twin in twins:
+            like = functools.partial(_like, other=_codes(options.records, twin.target), name=twin.target)
+            yield twin.source, like, options.output / twin.folder
+        return
+    if options.clip is None:
+        raise InputError("--clip: missing; which clip is to be edited?")
+    if options.clip not in manifest.clips:
+        raise InputError(
+            f"--clip {options.clip}: not in {options.records}, whose clips are as {next(iter(manifest.clips))}"
+        )
+    if options.codes is not None:
+        other, name = CodeDict.load(options.codes), str(options.codes)
+    else:
+        other, name = _codes(options.records, options.expression_of), options.expression_of
+    yield options.clip, functools.partial(_like, other=other, name=name), options.output
+
+
+def _like(codes: CodeDict, *, other: CodeDict, name: str) -> CodeDict:
+    if not np.array_equal(codes.frame_index, other.frame_index):
+        raise InputError(
+            f"{name}: {len(other)} frames that are not those of the clip, which has {len(codes)}; an edit needs the"
+            " expression of every frame"
+        )
+    return codes.edited(other.exp, other.pose[:, 3])
+
+
+def _codes(records: Path, clip: str) -> CodeDict:
+    return CodeDict.load(records / "codes" / f"{clip_file_name(clip)}.npz")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m DECA_torch_bridge edit",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("records", type=Path, metavar="RECORDS", help="data set that `asccl reconstruct` wrote")
+    add("--clip", metavar="ID", help="clip to edit")
+    expression = parser.add_mutually_exclusive_group(required=True)
+    expression.add_argument("--codes", type=Path, metavar="EDITED", help="its code dict after the edit (.npz)")
+    expression.add_argument("--expression-of", metavar="ID", help="clip of the same frames whose expression it takes")
+    expression.add_argument("--twins", action="store_true", help="every held-out neutral clip, as each of its twins")
+    add(
+        "--output", type=Path, required=True, metavar="DIR", help="folder; with --twins, SPEAKER/EMOTION/SENTENCE in it"
+    )
+    add("--compat", choices=("paper", "released"), default="paper", help="released: the published rule for eyes")
+    add("--detail", action="store_true", help="draw wrinkles; needs detail codes and DECA's decoder in --assets")
+    add("--overwrite", action="store_true", help="with --twins: draw again what is already there")
+    add("--assets", type=Path, metavar="DIR", help="folder of FLAME's and DECA's files (default: the built-in head)")
+    add("--device", default="cpu", help="PyTorch device (cpu)")
+    add("--batch", type=int, default=16, metavar="N", help="frames drawn at a time (16)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

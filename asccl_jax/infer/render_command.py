@@ -1,0 +1,158 @@
+"""`asccl render`: frames of a face from the conditioning of a clip, its own or an edited one."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from asccl_jax import xla_flags
+from asccl_jax.errors import InputError, exit_on_input_error, writing
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from asccl_jax.data.aligned_frames import AlignedClips, AlignedFrame, RenderedClip
+
+__all__ = ["main"]
+
+_SETTINGS_FILE = "render.json"
+
+_DESCRIPTION = """\
+Renders clips: a PNG file for each frame that can be used, named by its number (%06d.png), aligned, black outside the
+face. A clip's own conditioning gives the clip itself back; that of an edit gives it another expression.
+"""
+
+_EXAMPLES = """\
+examples:
+  asccl render RECORDS --checkpoint runs/renderer --output frames
+  python -m DECA_torch_bridge edit RECORDS --clip Ann/neutral/s1 --codes happy.npz --output happy
+  asccl render RECORDS --checkpoint runs/renderer --clip Ann/neutral/s1 --conditioning happy --output frames
+"""
+
+
+@exit_on_input_error
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Renders what the command line names and returns the exit status: 0, or 2 for bad input.
+
+    Args:
+      arguments: Words after the command's name; None takes those of the process.
+
+    Raises:
+      InputError: Anything wrong with what the user gave.
+    """
+    options = _parser().parse_args(arguments)
+    _check(options)
+    # Before the first import of JAX: XLA reads its flags once.
+    xla_flags.apply()
+    import jax
+    import tqdm
+
+    from asccl_jax.data.clip_sources import open_clips
+    from asccl_jax.data.whole_folder import whole_folder
+    from asccl_jax.infer.claimed_folder import claim_folder
+    from asccl_jax.saved_renderer import load_renderer
+
+    renderer = load_renderer(options.checkpoint)
+    size = renderer.settings.image_size
+    clips = open_clips(options.source, image_size=size, detail=options.detail, cache_bytes=0)
+    chosen = [clips.entry(options.clip)] if options.clip is not None else _of_split(clips, options.split)
+    claim_folder(options.output, _SETTINGS_FILE, _settings(renderer, options), overwrite=options.overwrite)
+    renderer = jax.device_put(renderer)
+    written = 0
+    for clip in tqdm.tqdm(chosen, unit="clip", dynamic_ncols=True, disable=None):
+        folder = options.output / clip.clip
+        if folder.is_dir() and not options.overwrite:
+            continue
+        with writing(folder), whole_folder(folder) as unfinished:
+            for number, image in _render(renderer, clips, clip, options):
+                (unfinished / f"{number:06d}.png").write_bytes(_png(image))
+                written += 1
+    sys.stdout.write(f"{options.output}: {len(chosen)} clips, {written} frames written\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asccl render",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("source", type=Path, metavar="SOURCE", help="records of asccl reconstruct, or published folders of subjects")
+    add("--checkpoint", type=Path, required=True, metavar="DIR", help="renderer, or workdir of a run (its best)")
+    add("--clip", metavar="ID", help="the clip (default: all of --split)")
+    add("--split", default="validation", help="which clips without --clip (default: validation)")
+    add("--conditioning", type=Path, metavar="DIR", help="pictures of an edit of --clip, in place of its own")
+    add("--detail", action="store_true", help="the renderer was trained on surfaces with wrinkles")
+    add("--chunk", type=int, default=16, metavar="N", help="frames computed in one go (default: 16)")
+    add("--output", type=Path, required=True, metavar="DIR", help="folder for OUTPUT/CLIP/%%06d.png")
+    add("--overwrite", action="store_true", help="render clips again that are already there")
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.chunk < 1:
+        raise InputError(f"--chunk {options.chunk}: expected at least 1")
+    if options.output.is_file():
+        raise InputError(f"--output {options.output}: is a file, expected a folder")
+    if options.conditioning is not None:
+        if options.clip is None:
+            raise InputError("--conditioning: belongs to one clip; say which with --clip")
+        from asccl_jax.infer.edited_conditioning import check_edit
+
+        check_edit(options.conditioning)
+
+
+def _of_split(clips: AlignedClips, split: str) -> list[RenderedClip]:
+    chosen = [clip for clip in clips.clips.values() if clip.split == split]
+    if not chosen:
+        found = ", ".join(sorted({clip.split for clip in clips.clips.values()}))
+        raise InputError(f"--split {split}: no clip there; the source has {found}")
+    return chosen
+
+
+def _settings(renderer: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """What decides the result, for a later run to compare."""
+    from asccl_jax.infer.claimed_folder import fingerprint
+
+    edit = None if options.conditioning is None else os.fspath(options.conditioning)
+    weights = fingerprint(renderer.params["generator"])
+    return {"source": os.fspath(options.source), "weights": weights, "conditioning": edit, "detail": options.detail}
+
+
+def _render(
+    renderer: Any, clips: AlignedClips, clip: RenderedClip, options: argparse.Namespace
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields number and picture of every frame that can be used; each run of consecutive ones starts afresh."""
+    from asccl_jax.infer.render import render_frames
+
+    for first, last in clip.runs:
+        numbers = range(first, last + 1)
+        frames = _frames(clips, clip.clip, numbers, options.conditioning)
+        yield from zip(numbers, render_frames(renderer, frames, chunk=options.chunk), strict=True)
+
+
+def _frames(clips: AlignedClips, clip: str, numbers: Iterable[int], edit: Path | None) -> Iterator[AlignedFrame]:
+    from asccl_jax.infer.edited_conditioning import with_edit
+
+    for number in numbers:
+        frame = clips.read(clip, number)
+        yield frame if edit is None else with_edit(frame, edit, number)
+
+
+def _png(image: np.ndarray) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

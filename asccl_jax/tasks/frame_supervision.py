@@ -1,0 +1,177 @@
+"""What frozen networks say of generated frames beside the real ones: the correlation metric and a perceptual loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+from asccl_jax.errors import InputError
+from asccl_jax.frozen_metric import FrozenMetric
+from asccl_jax.losses.contrastive import correlation_loss
+from asccl_jax.losses.perceptual import STAGE_WEIGHTS, VGG_WEIGHTS, perceptual_distance, relative_distance
+from asccl_jax.models.correlation import CorrelationMetric
+from asccl_jax.models.vgg import Vgg
+from asccl_jax.sampling import sample_locations
+from asccl_jax.settings import MetricSettings
+from asccl_jax.tasks import Scalars
+from asccl_jax.types import Locations, Variables
+
+__all__ = ["FrameSupervision", "Perceptual", "VggDistance"]
+
+Perceptual: TypeAlias = Callable[[Float[Array, "n h w 3"], Float[Array, "n h w 3"]], Float[Array, ""]]
+"""Distance of generated frames from real ones, both RGB in [-1, 1]; its gradient goes to the generated ones."""
+
+_Maps: TypeAlias = tuple[Array, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class VggDistance:
+    """The published perceptual loss: weighted L1 distances of VGG-19's maps.
+
+    Attributes:
+      vgg: The network with its weights.
+    """
+
+    vgg: Vgg
+
+    def __call__(self, fake: Float[Array, "n h w 3"], real: Float[Array, "n h w 3"]) -> Float[Array, ""]:
+        """Returns the distance; see `perceptual_distance`."""
+        # One after the other: a joint batch would carry the real frames through the backward pass.
+        return perceptual_distance(self.vgg.features(fake), self.vgg.features(real), VGG_WEIGHTS)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FrameSupervision:
+    """Frozen networks that judge frames; a term whose network is absent or whose weight is 0 is not computed.
+
+    Attributes:
+      metric: The correlation metric, with generated frames as queries and real ones as keys.
+      metric_weight: Weight of the metric's loss.
+      perceptual: A perceptual loss, such as `VggDistance`, or "trunk": the distance of the metric's own feature maps,
+        for those who have no VGG-19. Where the metric's loss is taken too, both share one pass through the trunk.
+      perceptual_weight: Weight of the perceptual loss.
+      compat: "paper" resizes frames to the metric's size and normalises by its fixed statistics. "released" does what
+        the public code does: frames of their own size, RGB whatever the metric was trained on, statistics of the
+        frames, by which the running ones move, and the released form of the loss.
+    """
+
+    metric: FrozenMetric | None = None
+    metric_weight: float = 1.0
+    perceptual: Perceptual | Literal["trunk"] | None = None
+    perceptual_weight: float = 10.0
+    compat: Literal["paper", "released"] = "paper"
+
+    def __post_init__(self) -> None:
+        if self.compat not in ("paper", "released"):
+            raise InputError(f"compat={self.compat!r}: expected paper or released")
+        for name in ("metric_weight", "perceptual_weight"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name}={getattr(self, name)}: expected a number of at least 0")
+        if self.perceptual == "trunk" and self.metric is None:
+            raise InputError("the perceptual loss is to come from the metric's trunk, but there is no metric")
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to compute."""
+        return not (self._correlates or self._perceives)
+
+    def statistics(self) -> Variables:
+        """Returns the metric's statistics where they move, for the training state; else nothing."""
+        if self.compat == "paper" or self.metric is None or not self._reads_trunk:
+            return {}
+        return jax.tree.map(jnp.asarray, self.metric.variables["batch_stats"])
+
+    def __call__(
+        self,
+        fake: Float[Array, "n h w 3"],
+        real: Float[Array, "n h w 3"],
+        statistics: Variables,
+        key: Key[Array, ""],
+        *,
+        locations: Locations | None = None,
+        axis_name: str | None = None,
+    ) -> tuple[Float[Array, ""], tuple[Scalars, Variables]]:
+        """Returns the weighted sum of the terms, each of them without its weight, and the statistics after it.
+
+        Args:
+          fake: Generated frames, RGB in [-1, 1]; the gradient goes to them.
+          real: The real frames in their places.
+          statistics: See the method of that name.
+          key: Draws the locations at which regions are compared; all frames share them.
+          locations: Replaces the drawn locations.
+          axis_name: Mapped axis under `pmap`, over which the frames' statistics are taken ("released").
+        """
+        # Cuts the target's gradient: only what is generated is pulled.
+        real = lax.stop_gradient(real)
+        terms: Scalars = {}
+        if self.metric is not None and self._reads_trunk:
+            fake_maps, statistics = self._features(self.metric, fake, statistics, axis_name)
+            real_maps, statistics = self._features(self.metric, real, statistics, axis_name)
+            if self._correlates:
+                terms["metric"] = self._correlation(self.metric, fake_maps, real_maps, key, locations)
+            if self._perceives and self.perceptual == "trunk":
+                terms["perceptual"] = relative_distance(fake_maps, real_maps, STAGE_WEIGHTS)
+        if self._perceives and callable(self.perceptual):
+            terms["perceptual"] = self.perceptual(fake, real)
+        weights = {"metric": self.metric_weight, "perceptual": self.perceptual_weight}
+        total = sum((weights[name] * value for name, value in terms.items()), start=jnp.zeros((), fake.dtype))
+        return total, (terms, lax.stop_gradient(statistics))
+
+    @property
+    def _correlates(self) -> bool:
+        return self.metric is not None and self.metric_weight > 0
+
+    @property
+    def _perceives(self) -> bool:
+        return self.perceptual is not None and self.perceptual_weight > 0
+
+    @property
+    def _reads_trunk(self) -> bool:
+        return self._correlates or (self._perceives and self.perceptual == "trunk")
+
+    def _settings(self, metric: FrozenMetric) -> MetricSettings:
+        if self.compat == "paper":
+            return dataclasses.replace(metric.settings, frozen_statistics="running")
+        # Upstream: renderer/models/head2head_model.py feeds RGB to a metric that was trained on BGR.
+        return dataclasses.replace(
+            metric.settings,
+            weighting="global",
+            weight_gradient="flows",
+            border="wrap",
+            mask_same_centre=False,
+            channel_order="rgb",
+            bn_group_size=None,
+        )
+
+    def _features(
+        self, metric: FrozenMetric, image: Array, statistics: Variables, axis_name: str | None
+    ) -> tuple[_Maps, Variables]:
+        settings = self._settings(metric)
+        if self.compat == "paper":
+            return dataclasses.replace(metric, settings=settings).features(image), statistics
+        # Upstream: renderer/models/head2head_model.py freezes the metric's weights but never calls `eval()`.
+        module = CorrelationMetric(
+            settings, dtype=metric.dtype, axis_name=axis_name, conv_implementation=metric.conv_implementation
+        )
+        variables = {"params": metric.variables["params"], "batch_stats": statistics}
+        # Cuts the gradient of the metric's weights: a supervisor is not to be moved by what it supervises.
+        variables = lax.stop_gradient(variables)
+        maps, moved = module.apply(variables, image, train=True, method="features", mutable=["batch_stats"])
+        return maps, moved["batch_stats"]
+
+    def _correlation(
+        self, metric: FrozenMetric, fake: _Maps, real: _Maps, key: Key[Array, ""], locations: Locations | None
+    ) -> Float[Array, ""]:
+        settings = self._settings(metric)
+        if locations is None:
+            sizes = tuple(features.shape[1] for features in fake)
+            locations = sample_locations(key, sizes, settings.centre_counts, border=settings.border)
+        embed: Any = metric.embed
+        loss, _ = correlation_loss(fake, real, embed, locations, settings)
+        return loss

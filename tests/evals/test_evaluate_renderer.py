@@ -1,0 +1,96 @@
+"""`asccl evaluate-renderer`: what it writes, that it repeats, and what it refuses."""
+
+import dataclasses
+import functools
+import json
+
+import pytest
+
+from asccl_jax.evals import renderer_evaluation
+from asccl_jax.evals.evaluate_renderer import main
+from asccl_jax.evals.landmark_probe import train_probe
+from asccl_jax.evals.renderer_evaluation import COPY
+from asccl_jax.models.renderer import Renderer
+from asccl_jax.saved_renderer import save_renderer
+from tests.evals.talking_records import LOWER, write_edit, write_talking_records
+from tests.models.tiny_renderer import TINY, drawn_networks
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Records, an edit of the held-out clip, two renderers of one size and one of another."""
+    path = tmp_path_factory.mktemp("evaluation")
+    write_talking_records(path / "records")
+    write_edit(path / "edits" / "A" / "happy" / "2")
+    for seed, name in enumerate(("with", "without")):
+        save_renderer(path / name / "best", Renderer(drawn_networks(TINY, seed), TINY))
+    larger = dataclasses.replace(TINY, image_size=40)
+    save_renderer(path / "larger", Renderer(drawn_networks(larger), larger))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def short_training(monkeypatch):
+    monkeypatch.setattr(renderer_evaluation, "train_probe", functools.partial(train_probe, steps=20))
+
+
+def words(place, *more):
+    return ["--checkpoint", str(place / "with"), "--records", str(place / "records"), *more]
+
+
+@pytest.mark.slow
+def test_figures_pictures_and_page_are_written_and_repeat_exactly(place, tmp_path, capsys):
+    asked = words(place, "--name", "with metric", "--also", f"without={place / 'without'}")
+    asked += ["--edits", str(place / "edits")]
+    contents = []
+    for run in ("first", "second"):
+        assert main([*asked, "--output", str(tmp_path / run)]) == 0
+        contents.append((tmp_path / run / "scores.json").read_text())
+    assert contents[0] == contents[1]
+    found = json.loads(contents[0])
+    assert [row["name"] for row in found["rows"]] == ["with metric", "without", COPY]
+    assert [len(row.get("own", {}).get("clips", ())) for row in found["rows"]] == [2, 2, 0]
+    assert [row["driven"]["clips"][0]["clip"] for row in found["rows"]] == ["A/happy/2"] * 3
+    assert found["rows"][0]["driven"]["figures"] != found["rows"][1]["driven"]["figures"]
+    assert found["probe_error_px"] > 0
+    assert all(row["own"]["figures"]["background"]["value"] == 0 for row in found["rows"][:2])
+    assert {file.name for file in (tmp_path / "first").glob("*.png")} == {"own_0.png", "own_1.png", "driven_0.png"}
+    page = (tmp_path / "first" / "report.html").read_text()
+    assert "A/neutral/2 as happy" in page and "copy of source" in page
+    printed = capsys.readouterr().out
+    assert "mouth error" in printed and str(tmp_path / "second" / "report.html") in printed
+
+
+def test_the_copy_of_the_source_is_off_by_what_the_mouth_moved(place, tmp_path):
+    """The copy does not depend on the renderer: its error is that of a dark ellipse, 50 x 16, moved by 6 pixels."""
+    assert main([*words(place, "--edits", str(place / "edits")), "--output", str(tmp_path)]) == 0
+    copy = json.loads((tmp_path / "scores.json").read_text())["rows"][-1]
+    # 140 levels of red, 140 of green, 120 of blue on two slivers of 6 x 50 pixels each, within a square of 72.
+    expected = (140 + 140 + 120) / 3 * 2 * LOWER * 50 / 72**2
+    assert copy["driven"]["figures"]["mouth"]["value"] == pytest.approx(expected, rel=0.25)
+
+
+def test_without_edits_only_own_clips_are_scored(place, tmp_path):
+    assert main([*words(place, "--limit", "1"), "--output", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "scores.json").read_text())
+    assert found["probe_error_px"] is None and len(found["rows"][0]["own"]["clips"]) == 1
+    assert not any("driven" in row for row in found["rows"])
+    assert not list(tmp_path.glob("landmark_probe*")) and not list(tmp_path.glob("driven*"))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--limit", "0"), "--limit 0"),
+        (("--also", "name"), "expected NAME=DIR"),
+        (("--edits", "nowhere"), "no such folder"),
+        (("--split", "test"), "no clip with usable frames"),
+        (("--also", "trained={place}/without"), "each needs another name"),
+        (("--also", "larger={place}/larger"), "expected 32 as of the first"),
+        (("--edits", "{place}/with"), "edit RECORDS --twins"),
+    ],
+)
+def test_bad_input_is_named(place, tmp_path, capsys, more, said):
+    given = [word.format(place=place) for word in more]
+    assert main([*words(place, *given), "--output", str(tmp_path)]) == 2
+    assert said in capsys.readouterr().err

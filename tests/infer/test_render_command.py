@@ -1,0 +1,126 @@
+"""`asccl render`: a PNG file a frame, its own number on it, whole clips only, clear words for bad input."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from asccl_jax.data.clip_sources import open_clips
+from asccl_jax.infer import render
+from asccl_jax.infer.edited_conditioning import with_edit
+from asccl_jax.infer.render import render_frames
+from asccl_jax.infer.render_command import main
+from asccl_jax.models.renderer import Renderer
+from asccl_jax.saved_renderer import load_renderer, save_renderer
+from tests.data.painted_clips import picture, png, write_records, write_subject
+from tests.models.tiny_renderer import TINY, drawn_networks
+
+CLIP = "A/neutral/1"
+FRAMES = [0, 1, 2, 5, 6]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Records of a clip with a gap, a subject's folder, an edit, a renderer."""
+    path = tmp_path_factory.mktemp("render")
+    write_records(path / "records", {CLIP: {frame: {} for frame in FRAMES}, "A/happy/1": {0: {}}})
+    write_subject(path / "subject", {"": [3, 4]})
+    for kind, level in (("nmfc", 30), ("shape", 90), ("eyes", 150)):
+        (path / "edit" / kind).mkdir(parents=True)
+        for number in FRAMES:
+            (path / "edit" / kind / f"{number:06d}.png").write_bytes(png(picture(level + number)))
+    save_renderer(path / "renderer", Renderer(drawn_networks(TINY), TINY))
+    return path
+
+
+def run(place, output, *more, source="records"):
+    words = [str(place / source), "--checkpoint", str(place / "renderer"), "--split", "train", "--output", str(output)]
+    return main([*words, *more])
+
+
+def pictures(folder):
+    return {path.name: np.array(Image.open(path)) for path in sorted(folder.glob("*.png"))}
+
+
+def test_every_frame_is_written_under_its_own_number_and_runs_start_afresh(place, tmp_path):
+    assert run(place, tmp_path / "out") == 0
+    found = pictures(tmp_path / "out" / CLIP)
+    assert list(found) == [f"{number:06d}.png" for number in FRAMES]
+    assert list(pictures(tmp_path / "out" / "A/happy/1")) == ["000000.png"]
+    clips, renderer = open_clips(place / "records", image_size=32), load_renderer(place / "renderer")
+    expected = [
+        image
+        for numbers in ((0, 1, 2), (5, 6))
+        for image in render_frames(renderer, [clips.read(CLIP, number) for number in numbers])
+    ]
+    np.testing.assert_array_equal(list(found.values()), expected)
+
+
+def test_an_edit_takes_the_place_of_the_clips_own_conditioning(place, tmp_path):
+    assert run(place, tmp_path / "own", "--clip", CLIP) == 0
+    assert run(place, tmp_path / "edited", "--clip", CLIP, "--conditioning", str(place / "edit")) == 0
+    own, edited = (pictures(tmp_path / name / CLIP) for name in ("own", "edited"))
+    assert list(own) == list(edited) and any((own[name] != edited[name]).any() for name in own)
+    clips = open_clips(place / "records", image_size=32)
+    frame = with_edit(clips.read(CLIP, 5), place / "edit", 5)
+    assert (frame.nmfc_image[..., 0] == 35).all() and (frame.shape_image[..., 0] == 95).all()
+    assert (frame.eyes_image[..., 0] == 155).all() and frame.mask is clips.read(CLIP, 5).mask
+
+
+def test_published_folders_are_rendered_too(place, tmp_path):
+    assert run(place, tmp_path / "out", source="subject") == 0
+    assert [path.name for path in sorted((tmp_path / "out").rglob("*.png"))] == ["000003.png", "000004.png"]
+
+
+def test_a_killed_run_leaves_no_part_of_a_clip_and_goes_on(place, tmp_path, monkeypatch):
+    def dies(*arguments, **options):
+        yield np.zeros((32, 32, 3), np.uint8)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(render, "render_frames", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(place, tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("*.png"))
+    assert run(place, tmp_path / "out") == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")}
+    assert len(before) == 6
+    assert run(place, tmp_path / "out") == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")} == before
+
+
+def test_results_of_other_weights_are_not_mixed(place, tmp_path, capsys):
+    assert run(place, tmp_path / "out", "--clip", CLIP) == 0
+    save_renderer(tmp_path / "other", Renderer(drawn_networks(TINY, seed=1), TINY))
+    again = ("--clip", CLIP, "--checkpoint", str(tmp_path / "other"))
+    assert run(place, tmp_path / "out", *again) == 2
+    assert "other settings" in capsys.readouterr().err
+    assert run(place, tmp_path / "out", *again, "--overwrite") == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("--clip", "B/neutral/1"), "no clip 'B/neutral/1'"),
+        (("--split", "test"), "--split test"),
+        (("--chunk", "0"), "--chunk 0"),
+        (("--conditioning", "{place}/edit"), "say which with --clip"),
+        (("--clip", CLIP, "--conditioning", "{place}/records"), "no folder nmfc, shape, eyes"),
+        (("--clip", "A/happy/1", "--conditioning", "{place}/holes"), "no readable picture"),
+        (("--checkpoint", "{place}/records"), "renderer"),
+    ],
+)
+def test_bad_input_is_named(place, tmp_path, capsys, more, said):
+    for kind in ("nmfc", "shape", "eyes"):
+        (place / "holes" / kind).mkdir(parents=True, exist_ok=True)
+    assert run(place, tmp_path / "out", *(word.format(place=place) for word in more)) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_sizes_of_the_renderer_are_those_of_the_frames(place, tmp_path):
+    larger = dataclasses.replace(TINY, image_size=40)
+    save_renderer(tmp_path / "larger", Renderer(drawn_networks(larger), larger))
+    assert run(place, tmp_path / "out", "--clip", "A/happy/1", "--checkpoint", str(tmp_path / "larger")) == 0
+    (image,) = pictures(tmp_path / "out" / "A/happy/1").values()
+    assert image.shape == (40, 40, 3)

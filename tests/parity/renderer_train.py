@@ -1,0 +1,236 @@
+"""The renderer's training programme replayed from a golden's seed: two clips, two chunks each, an update a chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import DTypeLike
+
+from asccl_jax.convert.metric import flax_from_state_dict
+from asccl_jax.convert.renderer import params_from_state_dicts, settings_from_state_dicts, statistics_from_state_dicts
+from asccl_jax.convert.vgg import vgg_from_state_dict
+from asccl_jax.frozen_metric import FrozenMetric
+from asccl_jax.losses.contrastive import correlation_loss
+from asccl_jax.losses.region import crop_regions
+from asccl_jax.models.correlation import CorrelationMetric
+from asccl_jax.models.renderer import RendererGenerator, conditioning_windows, masked
+from asccl_jax.models.vgg import Vgg
+from asccl_jax.settings import MetricSettings
+from asccl_jax.tasks.frame_chunks import FrameChunk, in_one_row, latest_frames
+from asccl_jax.tasks.frame_supervision import FrameSupervision, VggDistance
+from asccl_jax.tasks.renderer import ChunkState, RendererTask
+from asccl_jax.train.optimizer import adam, rate_schedule
+from asccl_jax.types import Locations, Variables
+from tests.parity import metric as metric_goldens
+from tests.parity import recipe
+from tests.parity.metric import Replayed
+from tests.parity.renderer import Manifests, as_published, channels_first, channels_last, state_dict, widened
+
+__all__ = ["INPUTS", "LEARNING_RATE", "MANIFESTS", "NAMES", "replay"]
+
+NAMES = r"renderer_train.*"
+MANIFESTS = ("renderer_G_small", "renderer_D_small", "renderer_Dm_small", "vgg19", metric_goldens.MANIFEST)
+INPUTS = r"cfg|step\d+/(full|mouth)_(centres|perm)\d"
+LEARNING_RATE = 2e-4
+
+_FRAMES, _CHUNK, _CONTEXT = 10, 4, 2
+_METRIC = MetricSettings.from_compat("released", channel_order="rgb", bn_group_size=None)
+_COLUMNS = {
+    "G_VGG": ("perceptual", 10),
+    "G_GAN": ("adversarial", 1),
+    "G_GAN_Feat": ("feature_matching", 10),
+    "D_real": ("real", 1),
+    "D_fake": ("fake", 1),
+    "tccl_loss_back": ("metric", 1),
+    "Gm_GAN": ("mouth_adversarial", 1),
+    "Gm_GAN_Feat": ("mouth_feature_matching", 10),
+    "Dm_real": ("mouth_real", 1),
+    "Dm_fake": ("mouth_fake", 1),
+}
+
+
+def replay(arrays: Mapping[str, np.ndarray], manifests: Manifests, *, exact: bool) -> Replayed:
+    """Everything a golden of the renderer's training holds, computed by `asccl_jax`.
+
+    The released programme also calls the metric on the mouth's regions and throws the result away, but for the metric's
+    running statistics, which that moves. `RendererTask` does not; here it is done to compare them.
+
+    Args:
+      arrays: Arrays of the file; its configuration, locations, permutations and keys are read.
+      manifests: Entries of the networks' state dicts.
+      exact: Compute in float64.
+    """
+    # Accelerators would multiply in TensorFloat-32 or bfloat16 otherwise.
+    with jax.default_matmul_precision("highest"), jax.enable_x64(exact):
+        return _Training(arrays, manifests, np.float64 if exact else np.float32).run()
+
+
+class _Training:
+    """Networks and inputs of one golden."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], manifests: Manifests, dtype: DTypeLike) -> None:
+        self.arrays, self.dtype = arrays, dtype
+        self.seed, self.size, roi_size = (int(value) for value in arrays["cfg"][:3])
+        networks = {"generator": "G", "discriminator": "D", "mouth_discriminator": "Dm"}
+        published = {
+            name: state_dict(manifests, f"renderer_{short}_small", name, self.seed) for name, short in networks.items()
+        }
+        self.settings = settings_from_state_dicts(published, image_size=self.size, roi_size=roi_size)
+        self.params = widened(params_from_state_dicts(published, self.settings), dtype)
+        self.norms = widened(statistics_from_state_dicts(published, self.settings), dtype)
+        vgg = Vgg(widened(vgg_from_state_dict(recipe.make_weights(manifests["vgg19"], self.seed)), dtype), dtype=dtype)
+        self.unmoved = recipe.make_weights(manifests[metric_goldens.MANIFEST], self.seed, prefix="metric.")
+        metric = FrozenMetric(widened(flax_from_state_dict(self.unmoved, _METRIC), dtype), _METRIC, dtype)
+        # Handed to what is compiled as arguments: as constants, XLA would fold millions of weights while compiling.
+        self.frozen = (metric, vgg)
+
+    def task(self, metric: FrozenMetric, vgg: Vgg) -> RendererTask:
+        return RendererTask(
+            self.settings,
+            _recording(adam(1.0, b1=0.5)),
+            rate_schedule(LEARNING_RATE),
+            FrameSupervision(metric, perceptual=VggDistance(vgg), compat="released"),
+            begin="real",
+            dtype=self.dtype,
+        )
+
+    def run(self) -> Replayed:
+        results = Replayed()
+        steps = len(self.arrays["losses"])
+        update, regions, norms = jax.jit(self._update), jax.jit(self._call_metric), jax.jit(self._move_norms)
+        metric, _ = self.frozen
+        optimizers = self.task(*self.frozen).init_optimizers(self.params)
+        moving = ChunkState(self.params, optimizers, metric.variables["batch_stats"], jnp.zeros(()))
+        generator_norms = self.norms["generator"]
+        losses, similarities = [], []
+        for step in range(steps):
+            clip, number = divmod(step, 2)
+            chunk, first = self._chunk(clip, number)
+            if number == 0:
+                moving = moving.replace(previous=first)
+            generator_norms = norms(moving.params["generator"], generator_norms, chunk, moving.previous)
+            full = self._locations(f"step{step}/full")
+            moved, scalars, fake = update(self.frozen, moving, chunk, full[0])
+            losses.append([weight * np.asarray(scalars[f"renderer/{name}"]) for name, weight in _COLUMNS.values()])
+            images = (in_one_row(fake), in_one_row(chunk.real))
+            found, _ = regions(metric, moving.statistics, *images, *full)
+            similarities.append(np.stack([np.asarray(value) for value in found]))
+            # As the released programme: the mouth's regions, after the whole frames, for the statistics alone.
+            centres = in_one_row(chunk.mouth_centre)
+            cut = [crop_regions(image, centres, self.settings.roi_size) for image in images]
+            _, statistics = regions(metric, moved.statistics, *cut, *self._locations(f"step{step}/mouth"))
+            moving = moved.replace(statistics=statistics)
+            results.tensors[f"step{step}/fake_B"] = channels_first(fake[0])
+            self._record_gradients(results, step, moving)
+        results.tensors |= {
+            "losses": np.array(losses),
+            "tccl_loss_pos_neg": np.array(similarities),
+            "columns": np.array(list(_COLUMNS)),
+        }
+        self._record_final(results, moving, generator_norms)
+        return results
+
+    def _update(self, frozen: Any, moving: ChunkState, chunk: FrameChunk, locations: Locations) -> Any:
+        rate = jnp.asarray(LEARNING_RATE, self.dtype)
+        return self.task(*frozen).update_chunk(moving, chunk, jax.random.key(0), rate, locations=locations)
+
+    def _call_metric(
+        self,
+        metric: FrozenMetric,
+        statistics: Variables,
+        fake: jax.Array,
+        real: jax.Array,
+        centres: Locations,
+        permutations: Any,
+    ) -> Any:
+        """The metric's loss and similarities, written as the released programme has them, and its statistics after."""
+        module, params, maps = CorrelationMetric(_METRIC, dtype=self.dtype), metric.variables["params"], []
+        for image in (fake, real):
+            variables = {"params": params, "batch_stats": statistics}
+            features, moved = module.apply(variables, image, train=True, method="features", mutable=["batch_stats"])
+            maps.append(features)
+            statistics = moved["batch_stats"]
+        loss, parts = correlation_loss(*maps, metric.embed, centres, _METRIC, permutations=permutations)
+        similarities = (jnp.mean(parts.corresponding_similarity), jnp.mean(parts.other_similarity))
+        return (loss, *similarities), statistics
+
+    def _move_norms(self, params: Variables, statistics: Variables, chunk: FrameChunk, previous: jax.Array) -> Any:
+        """The generator's running statistics, moved by one frame after the other."""
+        network = RendererGenerator(self.settings, self.dtype)
+        windows = conditioning_windows(chunk.blocks, self.settings.context_frames)
+        for number in range(_CHUNK):
+            variables = {"params": params, "instance_stats": statistics}
+            inputs = (windows[:, number], previous, chunk.mask[:, number])
+            frame, moved = network.apply(variables, *inputs, mutable=["instance_stats"])
+            statistics = moved["instance_stats"]
+            previous = jnp.concatenate([previous[..., 3:], frame], axis=-1)
+        return statistics
+
+    def _chunk(self, clip: int, number: int) -> tuple[FrameChunk, jax.Array]:
+        """One chunk of a clip, and its two real frames before."""
+
+        def drawn(name: str, channels: int, distribution: str, low: float = 0.0) -> jax.Array:
+            shape = (1, _FRAMES, channels, self.size, self.size)
+            array = recipe.make_input(f"render.item{clip}.{name}", shape, self.seed, distribution, low, 1)
+            return channels_last(array, self.dtype)
+
+        blocks = jnp.concatenate([drawn(name, 3, "uniform") for name in ("nmfc", "eye", "shape")], axis=-1)
+        mask = drawn("mask", 1, "disc")
+        real = masked(drawn("rgb", 3, "uniform", -1.0), mask)
+        centres = recipe.make_input(f"render.item{clip}.mouth_centers", (1, _FRAMES, 2), self.seed, "int", 0, self.size)
+        start = number * _CHUNK
+        own = slice(start + _CONTEXT, start + _CONTEXT + _CHUNK)
+        chunk = FrameChunk(
+            blocks=blocks[:, start : own.stop],
+            mask=mask[:, own],
+            real=real[:, own],
+            mouth_centre=jnp.asarray(centres[:, own], jnp.int32),
+        )
+        return chunk, latest_frames(real[:, : own.start], _CONTEXT)
+
+    def _locations(self, name: str) -> tuple[Locations, tuple[jax.Array, ...]]:
+        """Centres, and the permutations of the similarity's report; those of the mouth are not stored."""
+        centres = tuple(jnp.asarray(self.arrays[f"{name}_centres{stage}"], jnp.int32) for stage in range(1, 5))
+        stored = f"{name}_perm1" in self.arrays
+        permutations = tuple(
+            jnp.asarray(self.arrays[f"{name}_perm{stage}"], jnp.int32) if stored else jnp.arange(8 * len(places))
+            for stage, places in enumerate(centres, start=1)
+        )
+        return centres, permutations
+
+    def _record_gradients(self, results: Replayed, step: int, moving: ChunkState) -> None:
+        gradients = {name: grads for state in moving.opt_state.values() for name, grads in state[1].items()}
+        for short in ("G", "D"):
+            name = f"step{step}/grad_{short}"
+            if f"{name}/keys" in self.arrays:
+                results.collections[name] = self._published(gradients, name)
+
+    def _record_final(self, results: Replayed, moving: ChunkState, generator_norms: Variables) -> None:
+        for name in ("final/G", "final/D"):
+            results.collections[name] = self._published(moving.params, name)
+        keys = self.arrays["final/G_instance_norm_stats/keys"].tolist()
+        norms = {**self.norms, "generator": generator_norms}
+        results.collections["final/G_instance_norm_stats"] = as_published(
+            moving.params, self.settings, keys, statistics=norms
+        )
+        results.collections["final/metric_bn"] = metric_goldens.published_statistics(
+            {"params": self.frozen[0].variables["params"], "batch_stats": moving.statistics}, self.unmoved
+        )
+
+    def _published(self, params: Variables, name: str) -> dict[str, np.ndarray]:
+        return as_published(params, self.settings, self.arrays[f"{name}/keys"].tolist(), statistics=self.norms)
+
+
+def _recording(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """An optimiser whose state also holds the last gradients."""
+
+    def update(grads: Any, state: Any, params: Any = None) -> Any:
+        updates, moved = inner.update(grads, state[0], params)
+        return updates, (moved, grads)
+
+    return optax.GradientTransformation(lambda params: (inner.init(params), params), update)

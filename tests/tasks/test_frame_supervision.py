@@ -1,0 +1,142 @@
+"""The frozen judges of frames: paper and released use of the metric, one pass shared by its two terms."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asccl_jax.errors import InputError
+from asccl_jax.frozen_metric import FrozenMetric
+from asccl_jax.losses import asccl_loss, correlation_loss
+from asccl_jax.losses.perceptual import STAGE_WEIGHTS, relative_distance
+from asccl_jax.models.correlation import CorrelationMetric
+from asccl_jax.sampling import map_sizes, sample_locations
+from asccl_jax.settings import MetricSettings
+from asccl_jax.tasks.frame_supervision import FrameSupervision
+from tests.tasks.drawn import drawn_variables
+from tests.tasks.traced_flops import traced_flops
+
+SETTINGS = MetricSettings(
+    stage_blocks=(1, 1, 1, 1),
+    stage_widths=(8, 8, 8, 8),
+    image_size=36,
+    centre_counts=(8, 4, 2, 1),
+    bn_group_size=2,
+    channel_order="bgr",
+)
+METRIC = FrozenMetric(drawn_variables(SETTINGS), SETTINGS)
+RANDOM = np.random.default_rng(0)
+FAKE, REAL = (jnp.asarray(RANDOM.uniform(-1, 1, (3, 48, 48, 3)), jnp.float32) for _ in range(2))
+KEY = jax.random.key(4)
+QUICK = {"xla_backend_optimization_level": 0}
+
+
+def run(function, *arguments):
+    return jax.jit(function).lower(*arguments).compile(QUICK)(*arguments)
+
+
+def graded(supervision, statistics=None):
+    statistics = supervision.statistics() if statistics is None else statistics
+    return run(jax.value_and_grad(supervision, has_aux=True, argnums=(0, 1)), FAKE, REAL, statistics, KEY)
+
+
+def test_paper_is_the_metric_at_its_own_size_by_fixed_statistics():
+    # A checkpoint of the released code asks for batch statistics; the paper's use does not take them.
+    metric = dataclasses.replace(METRIC, settings=dataclasses.replace(SETTINGS, frozen_statistics="batch"))
+    (total, (terms, statistics)), (to_fake, to_real) = graded(FrameSupervision(metric, metric_weight=3.0))
+    expected, _ = run(asccl_loss, METRIC, FAKE, REAL, KEY)
+    np.testing.assert_allclose(terms["metric"], expected, rtol=1e-5)
+    np.testing.assert_allclose(total, 3 * expected, rtol=1e-5)
+    assert terms.keys() == {"metric"}
+    assert statistics == {}
+    assert to_fake.any()
+    assert not to_real.any()
+
+
+def test_released_feeds_frames_as_they_are_and_moves_statistics_by_fake_then_real():
+    supervision = FrameSupervision(METRIC, compat="released")
+    (total, (_, statistics)), (to_fake, _) = graded(supervision)
+    settings = MetricSettings.from_compat("released", **_network(SETTINGS), channel_order="rgb", bn_group_size=None)
+    module = CorrelationMetric(settings)
+
+    def reference(fake, real):
+        variables = METRIC.variables
+        moved, maps = variables["batch_stats"], []
+        for image in (fake, real):
+            features, changed = module.apply(
+                {"params": variables["params"], "batch_stats": moved},
+                image,
+                train=True,
+                method="features",
+                mutable=["batch_stats"],
+            )
+            maps.append(features)
+            moved = changed["batch_stats"]
+
+        def embed(level, disparities):
+            return module.apply(variables, level, disparities, method="embed")
+
+        locations = sample_locations(KEY, map_sizes(48), settings.centre_counts, border="wrap")
+        return correlation_loss(*maps, embed, locations, settings)[0], moved
+
+    (expected, moved), gradient = run(jax.value_and_grad(reference, has_aux=True), FAKE, REAL)
+    np.testing.assert_allclose(total, expected, rtol=1e-5)
+    for found, wanted in zip(jax.tree.leaves(statistics), jax.tree.leaves(moved), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+    # Float32 through ten BatchNorms, summed in another order.
+    np.testing.assert_allclose(to_fake, gradient, atol=1e-3 * float(jnp.abs(gradient).max()))
+
+
+def _network(settings):
+    return {name: getattr(settings, name) for name in ("stage_blocks", "stage_widths", "image_size", "centre_counts")}
+
+
+def test_the_trunks_own_distance_shares_the_metrics_pass():
+    both = FrameSupervision(METRIC, perceptual="trunk", perceptual_weight=0.5)
+    (total, (terms, _)), (to_fake, _) = graded(both)
+    maps = [METRIC.features(image) for image in (FAKE, REAL)]
+    np.testing.assert_allclose(terms["perceptual"], relative_distance(*maps, STAGE_WEIGHTS), rtol=1e-5)
+    np.testing.assert_allclose(total, terms["metric"] + 0.5 * terms["perceptual"], rtol=1e-6)
+    alone = FrameSupervision(METRIC, metric_weight=0.0, perceptual="trunk", perceptual_weight=0.5)
+    (_, (parts, _)), (of_trunk, _) = graded(alone)
+    (_, (_, _)), (of_metric, _) = graded(FrameSupervision(METRIC))
+    assert parts.keys() == {"perceptual"}
+    np.testing.assert_allclose(to_fake, of_trunk + of_metric, atol=1e-4 * float(jnp.abs(to_fake).max()))
+    counts = [
+        traced_flops(jax.grad(lambda x, s=s: s(x, REAL, {}, KEY)[0]), FAKE)
+        for s in (both, alone, FrameSupervision(METRIC))
+    ]
+    # The trunk is all there is to count but the heads, on some tens of locations.
+    assert counts[0] < 1.05 * counts[1]
+    assert counts[0] < 1.05 * counts[2]
+
+
+def test_a_given_distance_is_taken_with_its_weight():
+    supervision = FrameSupervision(perceptual=lambda fake, real: jnp.mean(jnp.square(fake - real)))
+    (total, (terms, _)), (to_fake, _) = graded(supervision)
+    np.testing.assert_allclose(total, 10 * jnp.mean(jnp.square(FAKE - REAL)), rtol=1e-6)
+    np.testing.assert_allclose(to_fake, 20 * (FAKE - REAL) / FAKE.size, rtol=1e-5, atol=1e-9)
+    assert terms.keys() == {"perceptual"}
+
+
+def test_nothing_to_judge_by_is_nothing():
+    for empty in (FrameSupervision(), FrameSupervision(METRIC, metric_weight=0.0, compat="released")):
+        assert empty.empty
+        assert empty.statistics() == {}
+        total, (terms, _) = empty(FAKE, REAL, {}, KEY)
+        assert (float(total), terms) == (0.0, {})
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"metric_weight": -1.0}, "metric_weight=-1.0"),
+        ({"perceptual_weight": float("nan")}, "perceptual_weight=nan"),
+        ({"perceptual": "trunk"}, "there is no metric"),
+    ],
+)
+def test_bad_fields_are_refused(fields, said):
+    with pytest.raises(InputError, match=said):
+        FrameSupervision(**fields)
