@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,13 +85,17 @@ def _make_directory(workdir: Path) -> None:
 
 def _report(command: command_line.TrainCommand, seconds: float) -> str:
     """Writes the report and returns where it is, or why there is none: what is trained is trained either way."""
-    from asccl_jax.evals import manipulator_report, metric_report
+    from asccl_jax.evals import manipulator_report, metric_report, renderer_training_report
 
     groups = command.config.report_groups
     if groups < 1:
         return "none, as config.report_groups is 0"
-    writers = {"metric": metric_report, "manipulator": manipulator_report}
-    write = writers[command.config.task].write_training_report
+    writers: dict[str, Callable[..., Path]] = {
+        "metric": metric_report.write_training_report,
+        "manipulator": manipulator_report.write_training_report,
+        "renderer": renderer_training_report.write_training_report,
+    }
+    write = writers[command.config.task]
     _LOG.info("scoring what was trained for the report")
     try:
         with writing(command.workdir / "report"):

@@ -12,7 +12,8 @@ of four frames takes about 20 seconds. A VGG-19 to compare by: `asccl convert vg
 
 Variants, `--config configs/renderer.py:NAME`:
 
-- `demo`: a narrow network at 64 px on two synthetic actors; about twelve minutes on two CPU cores.
+- `demo`: a narrow network at 64 px on a synthetic actor (`asccl synthesise actors --actors 1`); about eight minutes on
+  two CPU cores.
 - `smoke`: a toy network, a few steps; seconds on one core. Expect nothing but that it runs.
 """
 
@@ -58,6 +59,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.dir = "records"
+    config.data.speakers = ()  # people to train on, such as the one to fine-tune for; (): all
     config.data.region = "face"  # what is drawn, of records: "face", or "head" with hair and neck of the head model
     config.data.detail = False  # of records, the surface with wrinkles where DECA gave them
     config.data.frames_per_sequence = 50  # NED's sub-folders
@@ -104,7 +106,8 @@ def _demo(config: ConfigDict) -> None:
     config.model.roi_size = 24
     config.data.longest = 24
     config.data.epochs_per_length = 3
-    config.steps = 900
+    config.pixel_weight = 20.0  # colours come first, where a run is short
+    config.steps = 450
     config.learning_rate = 5e-4
     config.learning_rate_schedule = "cosine"  # a short run ends well only if its last steps are small
     config.log_every = 10

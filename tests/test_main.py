@@ -3,7 +3,6 @@
 import functools
 import json
 import logging
-import os
 import random
 import re
 import shutil
@@ -12,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +20,6 @@ import pytest
 from asccl_jax.frozen_metric import FrozenMetric, load_metric, save_metric
 from asccl_jax.geometry.head_model import HEAD_NAME
 from asccl_jax.main import main
-from asccl_jax.metrics_file import read_metrics
 from asccl_jax.settings import MetricSettings
 from asccl_jax.train.checkpoint import Checkpoints
 from asccl_jax.train.command_line import parse
@@ -31,13 +28,13 @@ from asccl_jax.types import TrainState
 from data_prep.synthetic.tracks import TrackSetSettings, write_track_set
 from DECA_torch_bridge.head_assets import builtin_assets
 from DECA_torch_bridge.head_export import export_head
+from tests.launched import ROOT, finish, last_step, launcher, losses, wait_for_step
 from tests.tasks.drawn import drawn_variables
 from tests.train.tiny_records import write_tiny_records
 
 # ml_collections loads recipes the old way; its affair.
 pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 
-ROOT = Path(__file__).parents[1]
 RECIPE = str(ROOT / "configs/asccl.py")
 MANIPULATOR_RECIPE = str(ROOT / "configs/manipulator.py")
 
@@ -69,23 +66,7 @@ def tracks(tmp_path_factory):
 @pytest.fixture(scope="module")
 def launch(tmp_path_factory):
     """Starts `python -m asccl_jax.main` on a smoke recipe; one compilation serves all runs of this file."""
-    cache = tmp_path_factory.mktemp("cache")
-    environment = {
-        **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
-        # Half the time to compile, the same mathematics.
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
-        "JAX_PLATFORMS": "cpu",
-    }
-
-    def start_process(recipe, workdir, *words, **settings):
-        command = [sys.executable, "-m", "asccl_jax.main", f"--config={recipe}:smoke", f"--workdir={workdir}"]
-        entries = {**settings, "compilation_cache_dir": cache, "report_groups": 0}
-        command += [f"--config.{name}={value}" for name, value in entries.items()] + [*words]
-        return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    return start_process
+    return launcher(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
@@ -104,28 +85,6 @@ def train_manipulator(launch, tracks):
 def train_any(request):
     """Starts training of each task in turn."""
     return request.getfixturevalue(request.param)
-
-
-def finish(process, *, timeout=300):
-    """Returns exit status, stdout and stderr of a run."""
-    output, errors = process.communicate(timeout=timeout)
-    return process.returncode, output, errors
-
-
-def losses(workdir):
-    """All that a run logged but its speed, line by line, exactly."""
-    lines = read_metrics(workdir / "metrics.jsonl")
-    return [{name: value for name, value in line.items() if not name.startswith("speed/")} for line in lines]
-
-
-def last_step(workdir):
-    return max((line["step"] for line in read_metrics(workdir / "metrics.jsonl")), default=0)
-
-
-def wait_for_step(process, workdir, step):
-    while process.poll() is None and last_step(workdir) < step:
-        time.sleep(0.01)
-    assert process.poll() is None, process.stderr.read()
 
 
 @pytest.mark.slow

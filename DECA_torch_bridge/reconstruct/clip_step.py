@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from asccl_jax.data.codes import CodeDict
+from asccl_jax.geometry.affine import joined
 from data_prep.decode import BrokenMediaError
 from DECA_torch_bridge.fitting.clip_fit import FLAG_MISSING, FLAG_PARTIAL, FLAG_POOR
 from DECA_torch_bridge.reconstruct.drawing import draw, make_renderer
@@ -18,7 +19,6 @@ from DECA_torch_bridge.reconstruct.encoders import FLAG_UNREADABLE, ClipCodes, f
 from DECA_torch_bridge.reconstruct.face_template import ALIGNED_SIZE, alignment_matrices
 from DECA_torch_bridge.reconstruct.folders import stored_codes
 from DECA_torch_bridge.reconstruct.inputs import InputClip
-from DECA_torch_bridge.reconstruct.pictures import joined
 from DECA_torch_bridge.reconstruct.settings import EncoderSettings, TrackSettings
 from DECA_torch_bridge.reconstruct.sinks import DrawnFrames, FolderSink, RecordSink, Sink
 from DECA_torch_bridge.reconstruct.smoothing import fill_gaps, smooth_codes

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-__all__ = ["ALIGNED_SIZE", "TEMPLATE", "align_landmarks", "alignment_matrices", "similarity"]
+from asccl_jax.geometry.similarity import similarity
+
+__all__ = ["ALIGNED_SIZE", "TEMPLATE", "alignment_matrices"]
 
 ALIGNED_SIZE = 256
 
@@ -23,44 +25,9 @@ TEMPLATE: Float[np.ndarray, "68 2"] = np.array(
 """The published template: x and y of the 68 landmarks in the aligned picture."""
 
 
-def similarity(source: Float[np.ndarray, "n d"], target: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "m m"]:
-    """Returns the homogeneous matrix of the similarity that brings `source` nearest to `target` (Umeyama 1991).
-
-    No reflection; NaN where all source points are one.
-    """
-    count, dimensions = source.shape
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    centred = source - source_mean
-    covariance = (target - target_mean).T @ centred / count
-    left, spread, right = np.linalg.svd(covariance)
-    rank = np.linalg.matrix_rank(covariance)
-    matrix = np.eye(dimensions + 1)
-    if rank == 0:
-        return np.full_like(matrix, np.nan)
-    signs = np.ones(dimensions)
-    if np.linalg.det(covariance) < 0:
-        signs[-1] = -1
-    turn = signs
-    if rank == dimensions - 1:  # a line in the plane: its determinant says nothing of a reflection
-        turn = np.ones(dimensions)
-        turn[-1] = 1 if np.linalg.det(left) * np.linalg.det(right) > 0 else -1
-    rotation = (left * turn) @ right
-    scale = (spread @ signs) / centred.var(axis=0).sum()
-    matrix[:dimensions, :dimensions] = scale * rotation
-    matrix[:dimensions, dimensions] = target_mean - scale * rotation @ source_mean
-    return matrix
-
-
 def alignment_matrices(landmarks: Float[np.ndarray, "t 68 2"]) -> Float[np.ndarray, "t 2 3"]:
     """Returns, for each frame, the matrix from its pixels to those of the aligned picture.
 
     Pixels count from the middle of the first, as `cv2.warpAffine` takes them.
     """
     return np.stack([similarity(points.astype(np.float64), TEMPLATE)[:2] for points in landmarks])
-
-
-def align_landmarks(
-    landmarks: Float[np.ndarray, "t 68 2"], matrices: Float[np.ndarray, "t 2 3"]
-) -> Float[np.ndarray, "t 68 2"]:
-    """Returns landmarks in the pixels that the matrices lead to."""
-    return landmarks @ matrices[:, :, :2].transpose(0, 2, 1) + matrices[:, None, :, 2]

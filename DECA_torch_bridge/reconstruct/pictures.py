@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-__all__ = ["encode_png", "inverse", "joined", "warped"]
+from asccl_jax.geometry.affine import inverse, joined
+
+__all__ = ["encode_png", "warped"]
 
 _ENLARGES = 0.75
 """Scale above which plain interpolation does; below it the picture is averaged first, or it would alias."""
@@ -43,17 +45,6 @@ def warped(
         matrix = joined(matrix, inverse(shrinking))
     flags = cv2.INTER_LANCZOS4 if sharp else cv2.INTER_LINEAR
     return np.asarray(cv2.warpAffine(image, matrix, (size, size), flags=flags))
-
-
-def joined(second: Float[np.ndarray, "2 3"], first: Float[np.ndarray, "2 3"]) -> Float[np.ndarray, "2 3"]:
-    """Returns the matrix of one map after another."""
-    return second[:, :2] @ first + np.array([[0, 0, 1]]) * second[:, 2:]
-
-
-def inverse(matrix: Float[np.ndarray, "2 3"]) -> Float[np.ndarray, "2 3"]:
-    """Returns the matrix of the map back."""
-    back = np.linalg.inv(matrix[:, :2])
-    return np.concatenate([back, -back @ matrix[:, 2:]], axis=1)
 
 
 def encode_png(image: UInt8[np.ndarray, "h w 3"] | Bool[np.ndarray, "h w"]) -> bytes:

@@ -15,14 +15,15 @@ from asccl_jax.data.atomic import write_atomically
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.records import RecordWriter
 from asccl_jax.data.schema import FrameRecord, RenderRecord
+from asccl_jax.geometry.affine import inverse, joined, moved
 from data_prep.crop import encode_jpeg
 from DECA_torch_bridge.published_codes import write_published_codes
 from DECA_torch_bridge.reconstruct.drawing import Drawn
 from DECA_torch_bridge.reconstruct.eye_files import eye_rows
-from DECA_torch_bridge.reconstruct.face_template import ALIGNED_SIZE, align_landmarks
+from DECA_torch_bridge.reconstruct.face_template import ALIGNED_SIZE
 from DECA_torch_bridge.reconstruct.folders import CROP_SIZE, box_matrices, face_boxes, frame_path
 from DECA_torch_bridge.reconstruct.inputs import InputClip
-from DECA_torch_bridge.reconstruct.pictures import encode_png, inverse, joined, warped
+from DECA_torch_bridge.reconstruct.pictures import encode_png, warped
 from DECA_torch_bridge.reconstruct.sources import SourceFrame
 from DECA_torch_bridge.reconstruct.track_step import Track
 
@@ -148,7 +149,7 @@ class RecordSink:
             aligned_shape_image=aligned["shape"],
             aligned_detail_image=aligned["detail"],
             aligned_alpha_image=aligned["alpha"],
-            aligned_landmarks=align_landmarks(drawn.landmarks[row : row + 1], align[None])[0].astype(np.float32),
+            aligned_landmarks=moved(drawn.landmarks[row], align).astype(np.float32),
             crop_transform=codes.tform[row].astype(np.float32),
             align_transform=align.astype(np.float32),
             shape=codes.shape[row],
@@ -233,7 +234,7 @@ class FolderSink:
         self, drawn: DrawnFrames, row: int, frame: SourceFrame, number: int, matrix: Float[np.ndarray, "2 3"]
     ) -> None:
         image = warped(frame.image, frame.placement, matrix, CROP_SIZE)
-        points = drawn.landmarks[row] @ matrix[:, :2].T + matrix[:, 2]
+        points = moved(drawn.landmarks[row], matrix)
         align = joined(drawn.align[row], inverse(matrix))
         eyes = eye_rows(image, points, mouth=self._train)
         pictures = {"images": image}

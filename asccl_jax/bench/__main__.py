@@ -17,6 +17,7 @@ __all__ = ["main"]
 _BENCHMARKS = {
     "metric": ("asccl_jax.bench.metric", "the metric's training step, beside PyTorch's"),
     "manipulator": ("asccl_jax.bench.manipulator", "the manipulator's training step and a clip, beside PyTorch's"),
+    "renderer": ("asccl_jax.bench.renderer", "drawing a frame, its gradient and a clip, beside PyTorch's"),
     "bridge": ("asccl_jax.bench.bridge", "frames a second through each stage of the DECA bridge"),
     "input": ("asccl_jax.bench.input_pipeline", "images a second out of the input pipeline"),
 }

@@ -7,6 +7,7 @@ so that however long sequences grow, all its batches have one shape.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import itertools
@@ -119,6 +120,7 @@ class RenderSequences:
     Args:
       clips: Where the frames come from.
       split: "train" or "validation"; None takes all.
+      speakers: People whose clips are taken; all where none are named.
       frames_per_sequence: Frames of an item, about.
       length: Frames generated of an example; items too short for it are left out altogether.
       chunk: Frames of which every length is a multiple.
@@ -139,6 +141,7 @@ class RenderSequences:
         clips: AlignedClips,
         split: str | None = None,
         *,
+        speakers: Sequence[str] = (),
         frames_per_sequence: int = 50,
         length: int = 12,
         chunk: int = 4,
@@ -150,7 +153,14 @@ class RenderSequences:
                 f"{frames_per_sequence} frames a sequence: expected at least {length + CONTEXT}, for {length} generated"
                 f" and {CONTEXT} before them"
             )
-        chosen = [entry for _, entry in sorted(clips.clips.items()) if split in (None, entry.split)]
+        present = {entry.speaker for entry in clips.clips.values()}
+        if absent := sorted(set(speakers) - present):
+            raise InputError(f"no clip of {', '.join(absent)}: there are clips of {', '.join(sorted(present))}")
+        chosen = [
+            entry
+            for _, entry in sorted(clips.clips.items())
+            if split in (None, entry.split) and (not speakers or entry.speaker in speakers)
+        ]
         items = [
             SequenceItem(entry.clip, first, count)
             for entry in chosen
@@ -174,6 +184,17 @@ class RenderSequences:
     def __repr__(self) -> str:
         frames = sum(item.frames for item in self.items)
         return f"RenderSequences({len(self)} items, {frames:,} frames, {self.short_runs} runs too short)"
+
+    def parted(self, share: float) -> tuple[RenderSequences, RenderSequences]:
+        """Returns all but the last items, and the last: a share of them, at least one.
+
+        A single item is in both: then what is scored is what is learnt.
+        """
+        last = max(round(share * len(self.items)), 1)
+        parts = copy.copy(self), copy.copy(self)
+        parts[0].items = self.items[:-last] or self.items
+        parts[1].items = self.items[-last:]
+        return parts
 
     def batch(self, indices: Sequence[int] | Int[np.ndarray, " b"]) -> SequenceBatch:
         """Returns the first frames of some items, each as a video begins, not disturbed."""

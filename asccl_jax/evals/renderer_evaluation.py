@@ -94,7 +94,9 @@ def evaluate(
     edits: Path | None = None,
     probe: LandmarkProbe | None = None,
     split: str = "validation",
+    held_out: Sequence[RenderedClip] | None = None,
     limit: int | None = None,
+    pictured: int = 2,
     advance: Callable[[int], object] = lambda clips: None,
 ) -> Evaluation:
     """Returns the figures of renderers on held-out clips and, where there are edits, on manipulated ones.
@@ -106,24 +108,28 @@ def evaluate(
       edits: Folder of conditioning as `edit --twins` draws it; None leaves out driven clips.
       probe: Reads mouths, for driven clips.
       split: Split of the clips.
+      held_out: Clips, or parts of them, to draw from their own conditioning; None takes those of the split.
       limit: Most clips drawn from their own conditioning, evenly spaced; None takes all.
+      pictured: Most such clips to show, evenly spaced.
       advance: Told of each clip that every candidate has drawn.
 
     Raises:
       InputError: Names or sizes that do not fit, no clip, or no edit.
     """
     _check(candidates, clips)
-    held_out = evenly_spaced([clip for clip in clips.clips.values() if clip.split == split], limit)
+    if held_out is None:
+        held_out = [clip for clip in clips.clips.values() if clip.split == split]
+    held_out = evenly_spaced(held_out, limit)
     if not held_out:
         raise InputError(f"split {split!r}: no clip with usable frames")
     placed = [dataclasses.replace(one, renderer=jax.device_put(one.renderer)) for one in candidates]
     own: dict[str, list[OwnScore]] = {candidate.name: [] for candidate in placed}
-    own_pictures = []
+    own_pictures, shown = [], evenly_spaced(range(len(held_out)), pictured)
     for number, clip in enumerate(held_out):
         scores, pictures = _score_own(placed, clips, clip)
         for name, score in scores.items():
             own[name].append(score)
-        if number in (0, len(held_out) // 2):
+        if number in shown:
             own_pictures.append(pictures)
         advance(1)
     driven: dict[str, list[DrivenScore]] = {name: [] for name in (*own, COPY)}

@@ -19,14 +19,26 @@ from asccl_jax.evals.renderer_evaluation import COPY, Evaluation, Pictures, Row
 from asccl_jax.evals.renderer_scores import DRIVEN_MEASURES, OWN_MEASURES, Measure, difference, summary
 from asccl_jax.evals.report_page import Card, Page, Picture, Section, write_page
 
-__all__ = ["evaluation_page", "strip_figure", "to_dict", "to_text", "write_evaluation"]
+__all__ = [
+    "DIFFERENCES",
+    "OWN_CLIPS",
+    "evaluation_page",
+    "own_grids",
+    "strip_figure",
+    "to_dict",
+    "to_text",
+    "write_evaluation",
+    "write_figures",
+]
 
 _DPI = 110
-_OWN = (
+OWN_CLIPS = (
     "Held-out clips drawn from their own conditioning, frame by frame from an empty history, and compared with the"
     " frames themselves within the mask. The first frame has no history to draw on; the figures beside it are of those"
     " that have."
 )
+DIFFERENCES = "differences from the truth are three times as bright."
+
 _DRIVEN = (
     "Held-out neutral clips drawn with the expression coefficients of the same performance in an emotion, and compared"
     " with the frames of that performance, moved to where the source's are aligned. A copy of the source has the"
@@ -37,9 +49,14 @@ _DRIVEN = (
 def write_evaluation(directory: Path, evaluation: Evaluation) -> Path:
     """Writes `scores.json`, `table.md`, `report.html` and its pictures; returns the page's path."""
     path = write_page(directory, evaluation_page(evaluation))
+    write_figures(directory, evaluation)
+    return path
+
+
+def write_figures(directory: Path, evaluation: Evaluation) -> None:
+    """Writes `scores.json` and `table.md`."""
     write_atomically(directory / "scores.json", json.dumps(to_dict(evaluation), indent=1) + "\n")
     write_atomically(directory / "table.md", _markdown(evaluation))
-    return path
 
 
 def to_dict(evaluation: Evaluation) -> dict[str, Any]:
@@ -72,11 +89,15 @@ def to_text(evaluation: Evaluation) -> str:
     return "\n\n".join([*blocks, _verdict(evaluation)]) + "\n"
 
 
-def strip_figure(pictures: Pictures) -> Figure:
-    """Returns rows of frames, each with its heading at the left."""
+def strip_figure(pictures: Pictures, *, wide: float = 10.0) -> Figure:
+    """Returns rows of frames, each with its heading at the left.
+
+    Args:
+      pictures: The frames.
+      wide: Width of a row, inches.
+    """
     image = strip([frames for _, frames in pictures.rows])
     height, width = image.shape[:2]
-    wide = 10.0
     figure = new_figure(wide + 1.2, wide * height / width + 0.1, dpi=_DPI)
     axes = figure.subplots()
     axes.imshow(image, interpolation="bicubic")
@@ -93,7 +114,7 @@ def strip_figure(pictures: Pictures) -> Figure:
 def evaluation_page(evaluation: Evaluation) -> Page:
     """Returns the page of an evaluation."""
     own = tuple(
-        Picture(f"own_{number}", f"{pictures.title}; differences from the truth are three times as bright.", figure)
+        Picture(f"own_{number}", f"{pictures.title}; {DIFFERENCES}", figure)
         for number, pictures in enumerate(evaluation.own_pictures)
         for figure in (strip_figure(pictures),)
     )
@@ -104,7 +125,7 @@ def evaluation_page(evaluation: Evaluation) -> Page:
         for number, pictures in enumerate(evaluation.driven_pictures)
         for figure in (strip_figure(pictures),)
     )
-    sections = [Section("Clips drawn from their own conditioning", _OWN, own, _own_grids(evaluation))]
+    sections = [Section("Clips drawn from their own conditioning", OWN_CLIPS, own, own_grids(evaluation))]
     if driven:
         sections.insert(0, Section("Manipulated clips", _DRIVEN, driven, _driven_grids(evaluation)))
     sources = Grid("Rows", "", ("row", "from"), tuple((row.name, row.source) for row in evaluation.rows))
@@ -184,10 +205,11 @@ def _cards(evaluation: Evaluation) -> tuple[Card, ...]:
 
 
 def _grids(evaluation: Evaluation) -> tuple[Grid, ...]:
-    return (*_driven_grids(evaluation), *_own_grids(evaluation))
+    return (*_driven_grids(evaluation), *own_grids(evaluation))
 
 
-def _own_grids(evaluation: Evaluation) -> tuple[Grid, ...]:
+def own_grids(evaluation: Evaluation) -> tuple[Grid, ...]:
+    """Returns the tables on clips drawn from their own conditioning."""
     rows = [row for row in evaluation.rows if row.own]
     note = "Means over clips, with 95 % intervals over clips."
     grids = [_overall("Own conditioning", note, rows, "own", OWN_MEASURES)]

@@ -26,7 +26,8 @@ def effort_card(history: History, config: Mapping[str, Any], seconds: float | No
     steps = int(max((line["step"] for line in history), default=0))
     time = f"{seconds / 60:.1f} minutes; " if seconds is not None else ""
     speed = f" at {speeds[-1]:.1f} {unit}s a second" if speeds else ""
-    meaning = f"{time}{config['batch_size']} {unit}s a step{speed}; seed {config['seed']}."
+    plural = "" if config["batch_size"] == 1 else "s"
+    meaning = f"{time}{config['batch_size']} {unit}{plural} a step{speed}; seed {config['seed']}."
     return Card("training", f"{steps:,} steps", meaning)
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float
 
-__all__ = ["gaussian_pyramid", "halved", "doubled", "laplacian_pyramid", "rebuilt"]
+__all__ = ["doubled", "gaussian_pyramid", "halved", "laplacian_pyramid", "rebuilt"]
 
 
-def gaussian_pyramid(image: Float32[np.ndarray, "h w c"], levels: int) -> list[Float32[np.ndarray, "_ _ c"]]:
+def gaussian_pyramid(image: Float[np.ndarray, "h w c"], levels: int) -> list[Float[np.ndarray, "_ _ c"]]:
     """Returns a picture and `levels` ever smaller ones, finest first."""
     pyramid = [image]
     for _ in range(levels):
@@ -18,14 +19,14 @@ def gaussian_pyramid(image: Float32[np.ndarray, "h w c"], levels: int) -> list[F
     return pyramid
 
 
-def laplacian_pyramid(image: Float32[np.ndarray, "h w c"], levels: int) -> list[Float32[np.ndarray, "_ _ c"]]:
+def laplacian_pyramid(image: Float[np.ndarray, "h w c"], levels: int) -> list[Float[np.ndarray, "_ _ c"]]:
     """Returns the smallest picture and what each finer level adds to it, coarsest first; `levels` + 1 in all."""
     pyramid = gaussian_pyramid(image, levels)[::-1]
-    details = [fine - doubled(coarse, fine.shape[:2]) for coarse, fine in zip(pyramid, pyramid[1:], strict=False)]
+    details = [fine - doubled(coarse, fine.shape[:2]) for coarse, fine in itertools.pairwise(pyramid)]
     return [pyramid[0], *details]
 
 
-def rebuilt(pyramid: Sequence[Float32[np.ndarray, "_ _ c"]]) -> Float32[np.ndarray, "h w c"]:
+def rebuilt(pyramid: Sequence[Float[np.ndarray, "_ _ c"]]) -> Float[np.ndarray, "h w c"]:
     """Returns the picture of a Laplacian pyramid, coarsest level first."""
     image = pyramid[0]
     for detail in pyramid[1:]:
@@ -33,34 +34,34 @@ def rebuilt(pyramid: Sequence[Float32[np.ndarray, "_ _ c"]]) -> Float32[np.ndarr
     return image
 
 
-def halved(image: Float32[np.ndarray, "h w c"]) -> Float32[np.ndarray, "_ _ c"]:
+def halved(image: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "_ _ c"]:
     """Returns a picture smoothed (1 4 6 4 1) and at half the size, rounded up; mirrored about its outermost pixels."""
     return _on_both_axes(image, _halve, _halve)
 
 
-def doubled(image: Float32[np.ndarray, "h w c"], shape: tuple[int, int]) -> Float32[np.ndarray, "rows columns c"]:
+def doubled(image: Float[np.ndarray, "h w c"], shape: tuple[int, int]) -> Float[np.ndarray, "rows columns c"]:
     """Returns a picture smoothly enlarged to a shape whose halves, rounded up, are its own."""
     height, width = shape
     return _on_both_axes(image, lambda rows: _double(rows)[:height], lambda columns: _double(columns)[:width])
 
 
-_Rows = Float32[np.ndarray, "n m c"]
+_Rows = Float[np.ndarray, "n m c"]
 
 
 def _on_both_axes(
-    image: Float32[np.ndarray, "h w c"], on_rows: Callable[[_Rows], _Rows], on_columns: Callable[[_Rows], _Rows]
-) -> Float32[np.ndarray, "_ _ c"]:
+    image: Float[np.ndarray, "h w c"], on_rows: Callable[[_Rows], _Rows], on_columns: Callable[[_Rows], _Rows]
+) -> Float[np.ndarray, "_ _ c"]:
     return on_columns(on_rows(image).transpose(1, 0, 2)).transpose(1, 0, 2)
 
 
-def _halve(rows: Float32[np.ndarray, "n m c"]) -> Float32[np.ndarray, "_ m c"]:
+def _halve(rows: Float[np.ndarray, "n m c"]) -> Float[np.ndarray, "_ m c"]:
     wide = np.pad(rows, ((2, 2), (0, 0), (0, 0)), mode="reflect")
     count = (len(rows) + 1) // 2
     far_left, left, middle, right, far_right = (wide[tap : tap + 2 * count - 1 : 2] for tap in range(5))
     return (far_left + far_right + 4 * (left + right) + 6 * middle) / 16
 
 
-def _double(rows: Float32[np.ndarray, "n m c"]) -> Float32[np.ndarray, "_ m c"]:
+def _double(rows: Float[np.ndarray, "n m c"]) -> Float[np.ndarray, "_ m c"]:
     # Mirrored at the first row, repeated at the last: OpenCV mirrors the rows between which it has put zeros.
     wide = np.concatenate([rows[1:2] if len(rows) > 1 else rows, rows, rows[-1:]])
     result = np.empty((2 * len(rows), *rows.shape[1:]), rows.dtype)

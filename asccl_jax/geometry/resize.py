@@ -32,10 +32,13 @@ def resize_lanczos(image: Shaped[np.ndarray, "h w c"], shape: tuple[int, int]) -
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def resize_nearest(image: Shaped[np.ndarray, "h w *c"], shape: tuple[int, int]) -> Shaped[np.ndarray, "rows columns *c"]:
+def resize_nearest(
+    image: Shaped[np.ndarray, "h w *c"], shape: tuple[int, int]
+) -> Shaped[np.ndarray, "rows columns *c"]:
     """Returns a picture or mask at another size, each pixel one of the image."""
+    # OpenCV's own rounding: the inverse of the ratio of sizes, where given / wanted may be one bit larger.
     rows, columns = (
-        np.minimum((np.arange(wanted) * (given / wanted)).astype(np.int64), given - 1)
+        np.minimum((np.arange(wanted) * (1 / (wanted / given))).astype(np.int64), given - 1)
         for wanted, given in zip(shape, image.shape[:2], strict=True)
     )
     return image[rows[:, None], columns]

@@ -16,11 +16,12 @@ from asccl_jax.geometry.lanczos import LANCZOS_BEFORE, LANCZOS_TAPS, lanczos_wei
 
 __all__ = ["warp_lanczos", "warp_nearest"]
 
-_STEPS = 1024
-"""Steps of OpenCV's coordinates in a pixel."""
+_STEP_BITS = 10
+"""OpenCV's coordinates are whole numbers of 1/1024 of a pixel."""
 
-_PLACES = 32
-"""Places between two pixels for which it interpolates."""
+_PLACE_BITS = 5
+_PLACES = 1 << _PLACE_BITS
+"""Places from one pixel to the next for which it interpolates."""
 
 _WEIGHTS = lanczos_weights(np.arange(_PLACES) / _PLACES)
 
@@ -48,11 +49,10 @@ def warp_lanczos(
       inverse: The matrix leads from pixels of the result to those of the image (OpenCV's WARP_INVERSE_MAP).
     """
     back = matrix if inverse else affine.inverse(matrix)
-    # One pixel in 32 parts; the tap at the left of the first weight, on a picture with a black frame.
-    columns, rows = ((place + _STEPS // _PLACES // 2) >> 5 for place in _places(back, shape))
-    frame = LANCZOS_TAPS
+    columns, rows = _rounded(back, shape, _PLACE_BITS)
+    frame = LANCZOS_TAPS  # so wide that a pixel which sees nothing of the image finds all its samples there
     first_column, first_row = (
-        np.clip((place >> 5) - LANCZOS_BEFORE, -frame, size) + frame
+        np.clip((place >> _PLACE_BITS) - LANCZOS_BEFORE, -frame, size) + frame
         for place, size in ((columns, image.shape[1]), (rows, image.shape[0]))
     )
     padded = np.pad(image, ((frame, frame), (frame, frame), (0, 0)))
@@ -83,20 +83,22 @@ def warp_nearest(
       inverse: As `warp_lanczos` takes it.
     """
     back = matrix if inverse else affine.inverse(matrix)
-    columns, rows = ((place + _STEPS // 2) // _STEPS for place in _places(back, shape))
+    columns, rows = _rounded(back, shape, 0)
     seen = (rows >= 0) & (rows < image.shape[0]) & (columns >= 0) & (columns < image.shape[1])
     warped = np.zeros((*shape, *image.shape[2:]), image.dtype)
     warped[seen] = image[rows[seen], columns[seen]]
     return warped
 
 
-def _places(
-    back: Float[np.ndarray, "2 3"], shape: tuple[int, int]
+def _rounded(
+    back: Float[np.ndarray, "2 3"], shape: tuple[int, int], bits: int
 ) -> tuple[Int[np.ndarray, "h w"], Int[np.ndarray, "h w"]]:
-    """Column and row in the image, in 1/1024 of a pixel, of each pixel of the result."""
-    along = np.rint(_STEPS * back[:, :1] * np.arange(shape[1])).astype(np.int64)
-    down = np.rint(_STEPS * (back[:, 1:2] * np.arange(shape[0]) + back[:, 2:])).astype(np.int64)
-    column, row = down[:, :, None] + along[:, None, :]
+    """Column and row in the image of each pixel of the result, as whole numbers of 1 / 2**bits of a pixel."""
+    steps = 1 << _STEP_BITS
+    along = np.rint(steps * back[:, :1] * np.arange(shape[1])).astype(np.int64)
+    down = np.rint(steps * (back[:, 1:2] * np.arange(shape[0]) + back[:, 2:])).astype(np.int64)
+    dropped = _STEP_BITS - bits
+    column, row = (down[:, :, None] + along[:, None, :] + (1 << (dropped - 1))) >> dropped
     return column, row
 
 

@@ -1,18 +1,8 @@
-"""Convolution with symmetric padding, transposed or not, and gradients that are fast on CPU.
-
-XLA's CPU back end is slow at dilated convolutions, three quarters of whose products are with zeros (the input gradient
-of a stride-2 convolution, a transposed convolution), and at the kernel gradient of wide maps with few channels. The
-"phase" implementation gives them as sums of dense products; values agree with XLA's up to rounding. Float64 it
-convolves with plain loops, four to sixty times slower than the matrix products of "shifts". GPUs and TPUs do all of it
-well.
-"""
+"""Convolution with symmetric padding, transposed or not, and gradients that are fast on CPU."""
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
-from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -21,17 +11,21 @@ from jax import lax
 from jaxtyping import Array, DTypeLike, Float
 
 from asccl_jax.errors import InputError
-from asccl_jax.models.precision import at_least_float32
+from asccl_jax.models.convolution_forms import (
+    DIMENSIONS,
+    FEW_FEATURES,
+    WIDE_MAP,
+    column_by_column,
+    phase_convolve,
+    shifted_products,
+    transposed_by_phases,
+    xla_convolve,
+)
 
 __all__ = ["KERNEL_DEVIATION", "Convolution", "TransposedConvolution", "convolve", "transposed_convolve"]
 
 KERNEL_DEVIATION = 0.1
 """Standard deviation of fresh kernels, ArcFace's."""
-
-Edges: TypeAlias = tuple[tuple[int, int], tuple[int, int]]
-"""Zeros before the first and after the last row, and the same of columns."""
-
-_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 class Convolution(nn.Module):
@@ -141,11 +135,13 @@ def convolve(
     implementation = _chosen(implementation, image)
     padding = kernel.shape[0] // 2 if padding is None else padding
     if implementation == "xla":
-        return _xla_convolve(image, kernel, stride, padding)
+        return xla_convolve(image, kernel, stride, padding)
     # A 1x1 kernel is a slice and a matrix product, whose own gradients are dense already.
     if implementation == "shifts" or kernel.shape[0] == 1:
-        return _shifted_products(image, kernel, stride, padding)
-    return _phase_convolve(image, kernel, stride, padding)
+        return shifted_products(image, kernel, stride, padding)
+    if stride == 1 and kernel.shape[3] <= FEW_FEATURES and image.shape[1] >= WIDE_MAP:
+        return column_by_column(image, kernel, padding)
+    return phase_convolve(image, kernel, stride, padding)
 
 
 def transposed_convolve(
@@ -164,12 +160,12 @@ def transposed_convolve(
     implementation = _chosen(implementation, image)
     if implementation == "xla":
         return lax.conv_general_dilated(
-            image, kernel, (1, 1), ((1, 2), (1, 2)), lhs_dilation=(2, 2), dimension_numbers=_DIMENSIONS
+            image, kernel, (1, 1), ((1, 2), (1, 2)), lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
         )
     batch, height, width, _ = image.shape
     shape = (batch, 2 * height, 2 * width, kernel.shape[3])
-    dense = _shifted_products if implementation == "shifts" else _xla_convolve
-    return _transposed_by_phases(image, kernel[::-1, ::-1].swapaxes(2, 3), shape, 1, dense)
+    dense = shifted_products if implementation == "shifts" else xla_convolve
+    return transposed_by_phases(image, kernel[::-1, ::-1].swapaxes(2, 3), shape, 1, dense)
 
 
 def _chosen(implementation: str, image: Array) -> str:
@@ -179,117 +175,3 @@ def _chosen(implementation: str, image: Array) -> str:
         return implementation
     on_cpu = "shifts" if image.dtype == jnp.float64 else "phase"
     return on_cpu if jax.default_backend() == "cpu" else "xla"
-
-
-def _xla_convolve(image: Array, kernel: Array, stride: int, padding: int | Edges) -> Array:
-    return lax.conv_general_dilated(image, kernel, (stride, stride), _edges(padding), dimension_numbers=_DIMENSIONS)
-
-
-def _edges(padding: int | Edges) -> Edges:
-    return ((padding, padding), (padding, padding)) if isinstance(padding, int) else padding
-
-
-def _shifted_products(image: Array, kernel: Array, stride: int, padding: int | Edges) -> Array:
-    down, right = kernel.shape[:2]
-    zero = jnp.zeros((), image.dtype)
-    padded = lax.pad(image, zero, [(0, 0, 0), *((*edge, 0) for edge in _edges(padding)), (0, 0, 0)])
-    rows, columns = ((side - taps) // stride + 1 for side, taps in zip(padded.shape[1:3], (down, right), strict=True))
-    products = (
-        jnp.einsum("bhwc,cd->bhwd", _every(stride, padded, row, column, rows, columns), kernel[row, column])
-        for row in range(down)
-        for column in range(right)
-    )
-    return functools.reduce(jnp.add, products)
-
-
-def _every(stride: int, padded: Array, down: int, right: int, rows: int, columns: int) -> Array:
-    """Returns the inputs that one kernel element meets."""
-    return padded[
-        :, down : down + stride * (rows - 1) + 1 : stride, right : right + stride * (columns - 1) + 1 : stride
-    ]
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _phase_convolve(image: Array, kernel: Array, stride: int, padding: int) -> Array:
-    return _xla_convolve(image, kernel, stride, padding)
-
-
-def _phase_forward(image: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
-    return _xla_convolve(image, kernel, stride, padding), (image, kernel)
-
-
-def _phase_backward(stride: int, padding: int, saved: tuple[Array, Array], cotangent: Array) -> tuple[Array, Array]:
-    image, kernel = saved
-    height, channels = image.shape[1], image.shape[3]
-    if stride == 2:
-        image_cotangent = _transposed_by_phases(cotangent, kernel, image.shape, padding, _xla_convolve)
-    else:
-        (image_cotangent,) = jax.linear_transpose(lambda x: _xla_convolve(x, kernel, stride, padding), image)(cotangent)
-    # Where im2col by rows beats XLA's kernel gradient on CPU, as measured.
-    if (channels <= 64 and height >= 112) or (stride == 2 and channels <= 128):
-        kernel_cotangent = _kernel_cotangent_by_rows(image, cotangent, kernel.shape[0], stride, padding)
-    else:
-        (kernel_cotangent,) = jax.linear_transpose(lambda w: _xla_convolve(image, w, stride, padding), kernel)(
-            cotangent
-        )
-    return image_cotangent, kernel_cotangent
-
-
-_phase_convolve.defvjp(_phase_forward, _phase_backward)
-
-
-def _transposed_by_phases(
-    signal: Array, kernel: Array, shape: tuple[int, ...], padding: int, dense: Callable[..., Array]
-) -> Array:
-    """Returns the transpose of a stride-2 convolution as four dense convolutions.
-
-    With y[i] = sum_k x[2i + k - p] w[k], the transpose is dx[m] = sum_i dy[i] w[m + p - 2i]: even and odd m each see
-    every second element of the kernel. In two dimensions that makes four phases, which are interleaved.
-    """
-    batch, height, width, channels = shape
-    transposed = kernel.swapaxes(2, 3)
-    rows = [_phase(first, height, signal.shape[1], kernel.shape[0], padding) for first in (0, 1)]
-    columns = [_phase(first, width, signal.shape[2], kernel.shape[1], padding) for first in (0, 1)]
-    phases = [
-        [
-            dense(signal, transposed[taps, other_taps][::-1, ::-1], 1, (edge, other_edge))
-            for other_taps, other_edge in columns
-        ]
-        for taps, edge in rows
-    ]
-    stacked = jnp.stack([jnp.stack(row, axis=3) for row in phases], axis=2)  # b i 2 j 2 c
-    full = stacked.reshape(batch, 2 * stacked.shape[1], 2 * stacked.shape[3], channels)
-    return full[:, :height, :width]
-
-
-def _phase(first: int, side: int, signal_side: int, kernel_side: int, padding: int) -> tuple[slice, tuple[int, int]]:
-    """Returns which kernel elements the results `first`, `first + 2` and on see, and the signal's padding for them."""
-    taps = slice((first + padding) % 2, None, 2)
-    count = len(range(kernel_side)[taps])
-    # The first result's signal of the tap before all others is this many steps on.
-    before = count - 1 - (first + padding) // 2
-    return taps, (before, -(-side // 2) - signal_side - before + count - 1)
-
-
-def _kernel_cotangent_by_rows(image: Array, cotangent: Array, side: int, stride: int, padding: int) -> Array:
-    """Returns the gradient of a kernel, one output row at a time: an im2col tile of a row stays in cache."""
-    channels, features = image.shape[3], cotangent.shape[3]
-    rows, columns = cotangent.shape[1:3]
-    padded = jnp.pad(image, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-
-    def row_product(row: Array) -> Array:
-        window = lax.dynamic_slice_in_dim(padded, stride * row, side, axis=1)
-        taps = [
-            window[:, down, right : right + stride * (columns - 1) + 1 : stride]
-            for down in range(side)
-            for right in range(side)
-        ]
-        tile = jnp.concatenate(taps, axis=-1)
-        dy = lax.dynamic_index_in_dim(cotangent, row, axis=1, keepdims=False)
-        accumulator = at_least_float32(image.dtype)
-        return jnp.einsum("bwk,bwd->kd", tile, dy, preferred_element_type=accumulator)
-
-    total, _ = lax.scan(
-        lambda total, row: (total + row_product(row), None), row_product(jnp.int32(0)), jnp.arange(1, rows)
-    )
-    return total.reshape(side, side, channels, features).astype(image.dtype)

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
 from asccl_jax.data.clip_sources import open_clips
+from asccl_jax.data.held_out import training_and_held_out
 from asccl_jax.data.loader import evaluation_batches
 from asccl_jax.data.picture_values import to_image
 from asccl_jax.data.selection import evenly_spaced
@@ -93,18 +94,15 @@ def _sequences(config: ConfigDict) -> tuple[RenderSequences, RenderSequences]:
         region=config.data.region,
         cache_bytes=config.data.cache_mb << 20,
     )
-    # The first length is the shortest: whatever fits it takes part in some stage.
-    shortest = max(config.data.length // config.chunk, 1) * config.chunk
-    training, held_out = (
-        RenderSequences(
-            clips,
-            split,
-            frames_per_sequence=config.data.frames_per_sequence,
-            length=shortest,
-            chunk=config.chunk,
-        )
-        for split in ("train", "validation")
+    training, held_out = training_and_held_out(
+        clips,
+        speakers=config.data.speakers,
+        frames_per_sequence=config.data.frames_per_sequence,
+        length=config.data.length,
+        chunk=config.chunk,
     )
+    if training.items == held_out.items:
+        _LOG.warning("a single sequence: what is scored is what is trained on")
     _LOG.info("training on %r, evaluating on %r, %d px", training, held_out, clips.image_size)
     return training, held_out
 
@@ -143,6 +141,8 @@ def _supervision(config: ConfigDict) -> FrameSupervision:
 
 
 def _adversaries(config: ConfigDict) -> FrameAdversaries:
+    if config.adversarial.mode not in ("ls", "hinge"):
+        raise InputError(f"config.adversarial.mode={config.adversarial.mode!r}: expected ls or hinge")
     return FrameAdversaries(
         adversarial_weight=config.adversarial.weight,
         feature_matching_weight=config.adversarial.feature_matching_weight,

@@ -20,12 +20,9 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from asccl_jax.data.atomic import write_atomically
 from asccl_jax.errors import writing
-from asccl_jax.metrics_file import METRICS_FILE, read_metrics
+from asccl_jax.metrics_file import METRICS_FILE, PICTURES, read_metrics
 
-__all__ = ["PICTURES", "ScalarWriter", "trim_metrics"]
-
-PICTURES = "pictures"
-"""Folder of a run with what it drew: `NAME-000100.png` of step 100."""
+__all__ = ["ScalarWriter", "trim_metrics"]
 
 _EVENTS_INTERVAL_S = 10.0
 """TensorBoard sees new scalars this late, or with the next checkpoint."""

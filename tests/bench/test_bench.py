@@ -5,17 +5,23 @@ import importlib.util
 import itertools
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from asccl_jax.bench import bridge as bridge_bench
 from asccl_jax.bench import manipulator as manipulator_bench
 from asccl_jax.bench import metric as metric_bench
+from asccl_jax.bench import renderer as renderer_bench
 from asccl_jax.bench.__main__ import main
 from asccl_jax.bench.flops import forward_flops, step_flops
+from asccl_jax.bench.renderer_flops import generator_flops, renderer_step_flops
 from asccl_jax.bench.worker import StepOptions, Turn, Worker, start_worker
+from asccl_jax.models.renderer import RendererGenerator, init_networks
+from asccl_jax.renderer_settings import RendererSettings
 from asccl_jax.settings import MetricSettings
 from asccl_jax.xla_flags import CPU_CONVOLUTION_FLAG
+from tests.tasks.traced_flops import traced_flops
 
 TINY = (
     "metric",
@@ -36,6 +42,7 @@ def quick_compilation(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", flags)
     monkeypatch.setattr(metric_bench, "_TURN_S", 0.0)
     monkeypatch.setattr(manipulator_bench, "_TURN_S", 0.0)
+    monkeypatch.setattr(renderer_bench, "_TURN_S", 0.0)
 
 
 def run(tmp_path, *arguments):
@@ -98,6 +105,38 @@ def test_manipulator_bench_compares_steps_and_ways_to_do_a_clip(tmp_path, capsys
     said = capsys.readouterr().out
     for words in ("training step, torch / jax", "in processor time", "target 6", "memory of torch", "steps"):
         assert words in said
+
+
+@pytest.mark.slow
+@needs_torch
+def test_renderer_bench_compares_frames_clips_and_steps(tmp_path, capsys):
+    size = ("--size", "32", "--width", "4", "--frames", "3", "--chunk", "2", "--rounds", "2", "--threads", "1")
+    report = run(tmp_path, "renderer", *size, "--step")
+    jax_row, torch_row = report["rows"]
+    assert (jax_row["framework"], torch_row["framework"]) == ("jax", "torch")
+    assert jax_row["parts"].keys() == {"forward", "backward", "video", "frame_by_frame", "step"}
+    assert torch_row["parts"].keys() == report["ratios"].keys() == {"forward", "backward", "video", "step"}
+    turns = [row["parts"]["backward"]["turns"] for row in (torch_row, jax_row)]
+    expected = np.median([torch["cpu_s"] / jax["cpu_s"] for torch, jax in zip(*turns, strict=True)])
+    assert report["ratios"]["backward"]["cpu_s"] == pytest.approx(expected)
+    said = capsys.readouterr().out
+    for words in ("generator forward + backward, torch / jax", "target 0.85", "memory of torch", "step compiled in"):
+        assert words in said
+
+
+def test_counted_arithmetic_of_the_generator_is_that_of_its_trace():
+    settings = RendererSettings(generator_width=4, residual_blocks=3, roi_size=8, image_size=32)
+    params = jax.eval_shape(lambda: init_networks(settings, jax.random.key(0)))["generator"]
+    inputs = [jax.ShapeDtypeStruct((1, 32, 32, channels), np.float32) for channels in (27, 6, 1)]
+    generator = RendererGenerator(settings, conv_implementation="xla")
+    traced = traced_flops(lambda params, *inputs: generator.apply({"params": params}, *inputs), params, *inputs)
+    # Of a doubling the trace takes one kernel in four, as the zeros between pixels do not count: what is counted here.
+    assert traced == generator_flops(settings)
+
+
+def test_counted_arithmetic_of_the_published_renderer():
+    assert generator_flops(RendererSettings()) == pytest.approx(171.8e9, rel=1e-3)
+    assert renderer_step_flops(RendererSettings()) == pytest.approx(3.72e12, rel=2e-3)
 
 
 def test_input_bench_reports_images_a_core(tmp_path, capsys):
@@ -175,6 +214,8 @@ def test_bridge_bench_knows_the_stages_of_its_worker():
         (["metric", "--batch", "0"], "--batch=0: expected at least 1"),
         (["manipulator", "--width", "0"], "--width=0: expected at least 1"),
         (["manipulator", "--frames", "9"], "--frames=9: expected at least a window, 10"),
+        (["renderer", "--chunk", "0"], "--chunk=0: expected at least 1"),
+        (["renderer", "--size", "20"], "image_size=20"),
         (["metric", "--depth", "12"], "depth=12"),
         (["metric", "--json", "gone/report.json"], "the folder gone does not exist"),
         (["input", "--rounds", "0"], "--rounds=0: expected at least 1"),

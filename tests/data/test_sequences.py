@@ -161,6 +161,25 @@ def test_a_batch_follows_from_its_number_whoever_makes_it():
             )
 
 
+def test_a_share_of_the_items_can_be_held_out():
+    source = RenderSequences(painted(A=200), frames_per_sequence=20, length=4)
+    training, held_out = source.parted(0.3)
+    assert [item.first for item in held_out.items] == [140, 160, 180]
+    assert training.items + held_out.items == source.items
+    alone = sequences(A=9).parted(0.1)
+    assert alone[0].items == alone[1].items and len(alone[0]) == 1
+
+
+def test_speakers_can_be_chosen_and_must_be_there():
+    clips = painted(A=20, B=20)
+    named = {entry.speaker for entry in clips.clips.values()}
+    for speaker in named:
+        chosen = RenderSequences(clips, speakers=[speaker], length=4)
+        assert {clips.entry(item.clip).speaker for item in chosen.items} == {speaker}
+    with pytest.raises(InputError, match="no clip of nobody"):
+        RenderSequences(clips, speakers=["nobody"], length=4)
+
+
 def test_chunks_of_a_sequence_overlap_in_their_context_and_share_its_disturbance():
     source = sequences(A=20)
     first, second = chunks(source, 2, batch_size=1, lengths=Lengths(8, 8), fresh_start_share=0.0, noise="sequence")

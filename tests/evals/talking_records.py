@@ -1,5 +1,6 @@
 """Records of one person with a drawn mouth, a neutral held-out clip and its happy twin, and edits of it."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,11 +39,12 @@ def mouth_render(clip: str, frame: int):
     )
 
 
-def write_talking_records(directory: Path) -> Path:
+def write_talking_records(directory: Path, clips: Mapping[str, Mapping[str, Sequence[int]]] = CLIPS) -> Path:
+    """Writes the frames of clips by split."""
     begin_dataset(directory)
     entries, renders = [], {}
-    for split, clips in CLIPS.items():
-        frames = [(clip, number) for clip, numbers in clips.items() for number in numbers]
+    for split, contents in clips.items():
+        frames = [(clip, number) for clip, numbers in contents.items() for number in numbers]
         entries.append(write_frame_shard(directory, split, 0, 1, [frame_record(*frame) for frame in frames]))
         renders[split] = [write_render_shard(directory, split, 0, 1, [mouth_render(*frame) for frame in frames])]
     finish_dataset(directory, name="talking", shards=entries, renders=renders)

@@ -29,11 +29,12 @@ def random_case(side, channels, features, kernel_side, height=None):
     ("side", "channels", "features", "kernel_side", "stride"),
     [
         (8, 3, 5, 3, 1),  # XLA's own gradients
-        (8, 3, 5, 3, 2),  # phases and rows, even
+        (8, 3, 5, 3, 2),  # phases and squares, even
         (9, 4, 3, 3, 2),  # odd: the last phase is cut
         (2, 3, 3, 3, 2),
-        (7, 130, 4, 3, 2),  # phases without rows
-        (112, 2, 3, 3, 1),  # rows without phases
+        (112, 2, 5, 3, 2),  # phases and rows
+        (112, 2, 5, 3, 1),  # rows without phases
+        (112, 2, 3, 3, 1),  # column by column
         (8, 3, 5, 1, 2),
         (9, 3, 5, 1, 2),
         (4, 3, 5, 1, 1),
@@ -144,10 +145,11 @@ def test_unknown_implementation_is_named():
         (8, 3, 4, 2, 2, 5),  # the discriminators' layers
         (9, 3, 4, 2, 2, 5),
         (2, 3, 4, 2, 2, 2),
-        (7, 130, 4, 2, 2, 4),  # phases without rows
+        (112, 2, 4, 2, 2, 57),
         (8, 3, 4, 1, 2, 9),
         (10, 3, 7, 1, 0, 4),  # after reflected borders
-        (112, 2, 7, 1, 0, 106),
+        (112, 2, 7, 1, 0, 106),  # column by column
+        (112, 2, 7, 1, 2, 110),
         (8, 3, 3, 1, 0, 6),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 import numpy as np
 
@@ -32,12 +32,18 @@ class Line:
         return self.error is not None and self.error <= self.allowed
 
 
-def skipped(golden: Mapping[str, np.ndarray], *, exact: bool) -> dict[str, str]:
-    """Arrays that a run does not compare, and why."""
+def skipped(golden: Mapping[str, np.ndarray], *, exact: bool, by_nature: Container[str] = ()) -> dict[str, str]:
+    """Arrays that a run does not compare, and why.
+
+    Args:
+      golden: Arrays of the file.
+      exact: Whether the run computes in float64.
+      by_nature: Names, `f64/` included, of arrays that every run computes in float64.
+    """
     reasons = {name: "input, replayed" for name in golden if _INPUTS.match(name)}
     for name in golden.keys() - reasons.keys():
         if name.startswith("f64/"):
-            if not exact:
+            if not exact and name not in by_nature:
                 reasons[name] = "float64 twin: compared with --precision float64"
         elif exact and not name.endswith(_EXACT_SUFFIXES):
             twin = f"f64/{name}" in golden
@@ -49,24 +55,38 @@ def compare(
     golden: Mapping[str, np.ndarray], results: Replayed, spreads: Spreads, *, exact: bool = False
 ) -> Iterator[Line]:
     """Verdicts on every array that is not skipped, in the order of the file."""
-    left_out = skipped(golden, exact=exact)
+    left_out = skipped(golden, exact=exact, by_nature=results.tensors)
     spreads = dataclasses.replace(spreads, listed={**results.spreads, **spreads.listed})
     for stored in golden:
         if stored in left_out:
             continue
-        name = stored.removeprefix("f64/")
+        name = stored if stored in results.tensors else stored.removeprefix("f64/")
         found = _find(name, golden[stored], golden, results)
         if found is None:
             yield Line(stored, None, 0.0, "nothing replays this array")
+        elif stored in results.grey_levels and found.shape == golden[stored].shape:
+            error = np.abs(found.astype(np.float64) - golden[stored]).max()
+            yield Line(stored, float(error), results.grey_levels[stored], "grey levels")
         elif golden[stored].dtype.kind not in "f":
             same = np.array_equal(found, golden[stored])
             yield Line(stored, 0.0 if same else np.inf, 0.0, "exact")
         elif found.shape != golden[stored].shape or (np.isnan(found) != np.isnan(golden[stored])).any():
             yield Line(stored, np.inf, 0.0, f"shape {found.shape} or its NaN differ, expected {golden[stored].shape}")
-        elif exact:
-            yield _judge(stored, found, golden, exact_bound(stored, golden))
+        elif stored.startswith("f64/") or exact:
+            yield _judge_exact(stored, name, found, golden, results)
         else:
             yield _judge(stored, found, golden, rounding_bound(stored, golden, spreads, results.weight_jumps))
+
+
+def _judge_exact(
+    stored: str, name: str, found: np.ndarray, golden: Mapping[str, np.ndarray], results: Replayed
+) -> Line:
+    again = results.again and _find(name, golden[stored], golden, results.again)
+    unknown = results.unknown.get(name, np.zeros(found.shape, bool))
+    spread = 0.0 if again is None else float(np.nanmax(np.where(unknown, 0.0, np.abs(found - again))))
+    line = _judge(stored, np.where(unknown, golden[stored], found), golden, exact_bound(stored, golden, spread))
+    left_out = f"; {unknown.sum()} of {unknown.size} entries are of unknown random choices" if unknown.any() else ""
+    return dataclasses.replace(line, note=line.note + left_out)
 
 
 def _judge(stored: str, found: np.ndarray, golden: Mapping[str, np.ndarray], bound: Bound) -> Line:

@@ -13,16 +13,18 @@ import numpy as np
 from tests.parity import (
     deca_encoders,
     flame_deca,
+    flame_jax,
     manipulator,
     manipulator_inference,
     metric,
+    postprocess,
     renderer_default_256,
     renderer_parts,
     renderer_train,
 )
 from tests.parity.metric import Replayed
 
-__all__ = ["FAMILIES", "Family", "family_of"]
+__all__ = ["FAMILIES", "Family", "families_of"]
 
 Manifests = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -37,6 +39,8 @@ class Family:
       inputs: Pattern of arrays that are read and not compared.
       describe: What a golden's configuration says, for the report.
       run: Arrays of the file, manifests by name, whether to compute in float64; the replayed results.
+      title: Which code replays it, where another family replays the same golden.
+      whole: Whether all arrays must be replayed; if not, what `run` leaves out is another family's.
     """
 
     names: str
@@ -44,6 +48,8 @@ class Family:
     inputs: str
     describe: Callable[[np.ndarray], str]
     run: Callable[[Mapping[str, np.ndarray], Manifests, bool], Replayed]
+    title: str = ""
+    whole: bool = True
 
 
 def _run_metric(golden: Mapping[str, np.ndarray], manifests: Manifests, exact: bool) -> Replayed:
@@ -71,6 +77,16 @@ FAMILIES = (
         flame_deca.INPUTS,
         _describe_head,
         lambda golden, manifests, exact: flame_deca.replay(golden, manifests, exact=exact),
+        title="PyTorch bridge",
+    ),
+    Family(
+        flame_deca.NAMES,
+        (),
+        flame_deca.INPUTS,
+        _describe_head,
+        lambda golden, _, exact: flame_jax.replay(golden, exact=exact),
+        title="JAX geometry",
+        whole=False,
     ),
     Family(
         deca_encoders.NAMES,
@@ -114,9 +130,16 @@ FAMILIES = (
         lambda cfg: "seed {}, size {}, regions of {}, widths {} and {}".format(*cfg),
         lambda golden, manifests, exact: renderer_train.replay(golden, manifests, exact=exact),
     ),
+    Family(
+        postprocess.NAMES,
+        postprocess.MANIFESTS,
+        postprocess.INPUTS,
+        lambda cfg: "seed {}, {} x {} pixels".format(*cfg),
+        lambda golden, manifests, exact: postprocess.replay(golden, manifests, exact=exact),
+    ),
 )
 
 
-def family_of(name: str) -> Family | None:
-    """Returns the family of a golden by its name; None if it belongs to networks that are not here."""
-    return next((family for family in FAMILIES if re.fullmatch(family.names, name)), None)
+def families_of(name: str) -> tuple[Family, ...]:
+    """Returns the families that replay a golden, by its name; none if it belongs to networks that are not here."""
+    return tuple(family for family in FAMILIES if re.fullmatch(family.names, name))

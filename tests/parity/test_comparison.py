@@ -96,6 +96,52 @@ def test_exact_run_compares_the_twins_at_a_billionth():
     assert verdicts(golden, results, exact=True)["f64/eval/feat1"] is True
 
 
+def test_exact_run_may_be_off_by_what_the_last_bits_of_weights_change_and_no_more():
+    golden, results = make_case()
+    results.tensors["eval/feat1"] = golden["f64/eval/feat1"] * (1 + 1e-7)
+    results.again = Replayed({"eval/feat1": results.tensors["eval/feat1"] * (1 + 2e-8)})
+    line = next(line for line in compare(golden, results, SPREADS, exact=True) if line.name == "f64/eval/feat1")
+    assert line.passed
+    assert line.note == "last bits"
+    results.again = Replayed({"eval/feat1": results.tensors["eval/feat1"] * (1 + 5e-9)})
+    assert verdicts(golden, results, exact=True)["f64/eval/feat1"] is False
+
+
+def test_exact_run_leaves_out_entries_of_unknown_choices_and_says_so():
+    golden, results = make_case()
+    whole = golden["f64/eval/feat1"]
+    results.tensors["eval/feat1"] = whole.copy()
+    results.tensors["eval/feat1"][0, 0, 0, 0] += 1
+    results.unknown["eval/feat1"] = np.zeros(whole.shape, bool)
+    assert verdicts(golden, results, exact=True)["f64/eval/feat1"] is False
+    results.unknown["eval/feat1"][0, 0, 0, 0] = True
+    line = next(line for line in compare(golden, results, SPREADS, exact=True) if line.name == "f64/eval/feat1")
+    assert line.passed
+    assert line.note == f"exact; 1 of {whole.size} entries are of unknown random choices"
+
+
+def test_what_is_float64_by_nature_is_compared_at_a_billionth_in_every_run():
+    golden, results = make_case()
+    golden["f64/points"] = np.array([1.0, 2.0])
+    for exact in (False, True):
+        for error, passed in ((1e-10, True), (1e-8, False)):
+            results.tensors["f64/points"] = golden["f64/points"] * (1 + error)
+            assert verdicts(golden, results, exact=exact)["f64/points"] is passed
+
+
+def test_grey_levels_may_differ_by_as_much_as_is_said():
+    golden, results = make_case()
+    golden["picture"] = np.array([0, 255], np.uint8)
+    results.tensors["picture"] = np.array([1, 254], np.uint8)
+    assert not verdicts(golden, results)["picture"]
+    results.grey_levels["picture"] = 1.0
+    assert verdicts(golden, results)["picture"]
+    results.tensors["picture"] = np.array([2, 255], np.uint8)
+    assert not verdicts(golden, results)["picture"]
+    results.tensors["picture"] = np.array([0], np.uint8)
+    assert not verdicts(golden, results)["picture"]
+
+
 def test_spreads_are_read_from_the_table():
     spreads = read_spreads(GOLDENS / "README.md", "metric_small")
     assert spreads.others == 3.8e-07
@@ -142,3 +188,10 @@ def test_weights_on_the_other_side_of_their_jump_widen_what_depends_on_them():
     np.testing.assert_allclose(bounds["train/level_mean_weight"].allowed, 1e-6 + 0.28e-4, rtol=1e-6)
     without = rounding_bound("train/grad/samples", golden, Spreads({}, 0.0), {"train": np.zeros(4)})
     assert without.rule == "floor"
+
+
+def test_weights_after_renderer_updates_may_differ_by_the_rate_in_either_direction():
+    golden = {"losses": np.zeros((4, 10)), "final/G/samples": np.ones((2, 4), np.float32)}
+    bound = rounding_bound("final/G/samples", golden, Spreads({"final/G/samples": 1e-3}, None), {})
+    assert bound.allowed == pytest.approx(2 * 2e-4 * 4)
+    assert bound.rule == "adam"

@@ -40,12 +40,22 @@ def test_goldens_of_heads_and_encoders_are_met_in_one_run(precision, capsys):
     report = capsys.readouterr().out
     assert "FAILS" not in report
     assert report.index("\nflame_deca_one  (seed 4,") < report.index("\ndeca_encoders  (seed 6,")
+    assert report.index("flame_deca_one, PyTorch bridge: ") < report.index("flame_deca_one, JAX geometry: ")
     assert "all arrays pass" in report
 
 
 def test_golden_of_the_manipulators_test_programme_is_met(capsys):
     assert main(["--goldens", str(GOLDENS), "--only", "manipulator_inference"]) == 0
     assert "FAILS" not in capsys.readouterr().out
+
+
+def test_golden_of_post_processing_is_met(capsys):
+    assert main(["--goldens", str(GOLDENS), "--only", "postprocess_small"]) == 0
+    report = capsys.readouterr().out
+    assert "FAILS" not in report
+    # Aligned points are float64 by nature: compared in this run too, with the rest.
+    assert "f64/align/points_transformed " in report
+    assert "float64 twin" not in report.partition("postprocess_small")[2]
 
 
 def test_a_golden_that_is_not_met_fails_the_run(tmp_path, capsys):
@@ -57,8 +67,8 @@ def test_a_golden_that_is_not_met_fails_the_run(tmp_path, capsys):
     np.savez(tmp_path / "flame_deca_one.npz", **arrays)
     assert main(["--goldens", str(tmp_path)]) == 1
     report = capsys.readouterr().out
-    assert [line.split()[0] for line in report.splitlines() if "FAILS" in line] == ["raster/pix_to_face"]
-    assert "1 arrays fall short" in report
+    assert [line.split()[0] for line in report.splitlines() if "FAILS" in line] == 2 * ["raster/pix_to_face"]
+    assert "2 arrays fall short" in report
 
 
 @pytest.mark.parametrize(
@@ -68,7 +78,7 @@ def test_a_golden_that_is_not_met_fails_the_run(tmp_path, capsys):
         (
             ["--goldens", str(GOLDENS), "--only", "metric_big"],
             "--only metric_big: expected one of deca_encoders, flame_deca_one, manipulator,"
-            " manipulator_inference, metric_small, renderer_default_256, renderer_parts",
+            " manipulator_inference, metric_small, postprocess_small, renderer_default_256, renderer_parts",
         ),
     ],
 )

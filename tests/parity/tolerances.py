@@ -22,6 +22,8 @@ _MANIPULATOR_RATE = 1e-4
 _MANIPULATOR_UPDATES = {"generator": 2, "mapping_network": 1, "style_encoder": 1, "discriminator": 2}
 """How often a training step of the manipulator moves each network."""
 
+_RENDERER_RATE = 2e-4
+
 _SWITCH_EFFECT = 1e-2
 _WEIGHT_JUMP = 0.28
 _LARGEST_NCE = 2 / 0.07 + math.log(256)
@@ -31,9 +33,10 @@ RULES = f"""\
 float32: allowed = {FACTOR:g} x the array's float32-float64 spread: the README's table, else its line for the other
 arrays, else the stored float64 twin, else a float64 run of this code; at least {FLOOR:g} of the largest absolute value.
 As that README calls out:
-  (adam) parameter entries move by +-lr whatever the size of a gradient near zero: entries of traj/final_* may differ by
-         2 lr for every update; trajectories agree to {_TRAJECTORY_AGREEMENT:g}, the manipulator's losses to
-         {_MANIPULATOR_LOSSES_AGREEMENT:g}, which is taken as their least spread.
+  (adam) parameter entries move by +-lr whatever the size of a gradient near zero: entries of traj/final_* and of the
+         renderer's final/G and final/D may differ by 2 lr for every update; trajectories agree to
+         {_TRAJECTORY_AGREEMENT:g}, the manipulator's losses to {_MANIPULATOR_LOSSES_AGREEMENT:g},
+         which is taken as their least spread.
   (jump) a disparity at the weight's jump falls on either side. Where some do, counted against an exact run, their share
          of the weights times {_WEIGHT_JUMP} is added to bounds of weights, that times the largest possible PatchNCE to
          those of losses, and {_SWITCH_EFFECT:g} of the largest value to those of gradients.
@@ -41,7 +44,9 @@ As that README calls out:
          the manipulator's mouth and generator losses get twice that, for the two correlations in them.
 Rectifiers and absolute values at zero are put on the exact run's side instead (tests/parity/switches.py): no bound is
 widened for them.
-float64: allowed = {_EXACT:g} of the largest absolute value."""
+float64: allowed = {_EXACT:g} of the largest absolute value.
+  (last bits) updates of the renderer magnify rounding; where that is more, {FACTOR:g} x what changes in a second run from
+         weights that differ in their last bits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,15 +107,18 @@ def rounding_bound(
     return Bound(allowed + sum(widenings.values()), " + ".join(rules))
 
 
-def exact_bound(name: str, golden: Mapping[str, np.ndarray]) -> Bound:
-    """Bound of a float64 array."""
-    return Bound(_EXACT * float(np.nanmax(np.abs(golden[name]))), "exact")
+def exact_bound(name: str, golden: Mapping[str, np.ndarray], spread: float = 0.0) -> Bound:
+    """Bound of a float64 array; `spread` is what weights that differ in their last bits change."""
+    allowed = _EXACT * float(np.nanmax(np.abs(golden[name])))
+    return Bound(FACTOR * spread, "last bits") if allowed < FACTOR * spread else Bound(allowed, "exact")
 
 
 def _adam_effect(name: str, golden: Mapping[str, np.ndarray]) -> float | None:
     """How far apart two trajectories may move a parameter; None for arrays of anything else."""
     if name == "traj/final_params/samples":
         return 2 * LEARNING_RATE * trajectory_steps(golden)
+    if name in ("final/G/samples", "final/D/samples"):
+        return 2 * _RENDERER_RATE * len(golden["losses"])
     network = name.removeprefix("traj/final_").removesuffix("/samples")
     if name != f"traj/final_{network}/samples" or network not in _MANIPULATOR_UPDATES:
         return None

@@ -345,6 +345,7 @@ def test_eyes_are_judged_round_what_the_eye_image_shows():
         assert not np.delete(rows, slice(x, x + 8), 1).any()
 
 
+@pytest.mark.slow
 def test_it_learns_two_frames_by_heart():
     rows, columns = np.mgrid[:16, :16] / 16
     ramp = (255 * np.stack([rows, columns, 1 - rows], -1)).astype(np.uint8)
@@ -405,6 +406,7 @@ def test_networks_to_start_from_are_taken_exported_and_others_refused(state, tmp
         dataclasses.replace(TASK, start={"discriminator": other["discriminator"]})
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_near_float32_and_keeps_weights_and_losses_float32(state, updated):
     new, scalars = run(dataclasses.replace(TASK, dtype=jnp.bfloat16).update, state, chunk_of(sequences(2)))
     assert {leaf.dtype for leaf in jax.tree.leaves((new.params, scalars))} == {jnp.dtype("float32")}

@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 
-from DECA_torch_bridge.reconstruct.pictures import encode_png, inverse, joined, warped
+from DECA_torch_bridge.reconstruct.pictures import encode_png, warped
 
 RNG = np.random.default_rng(1)
 SHIFT = np.array([[1.0, 0, 2], [0, 1, 3]])
@@ -27,11 +27,6 @@ def test_shrinking_averages():
     image = np.repeat(checks[..., None], 3, axis=-1).astype(np.uint8)
     small = warped(image, None, np.array([[0.25, 0, -0.375], [0, 0.25, -0.375]]), 16)
     assert abs(small[2:-2, 2:-2].astype(int) - 127.5).max() <= 1
-
-
-def test_a_map_and_its_inverse_cancel():
-    matrix = RNG.standard_normal((2, 3))
-    np.testing.assert_allclose(joined(matrix, inverse(matrix)), np.eye(2, 3), atol=1e-12)
 
 
 def test_png_files_hold_the_very_pixels():

@@ -1,0 +1,174 @@
+"""Training of the renderer from the command line: what a run leaves, that it goes on exactly, what it refuses."""
+
+import functools
+import logging
+import random
+import re
+import signal
+import time
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from asccl_jax.frozen_metric import FrozenMetric, save_metric
+from asccl_jax.main import main
+from asccl_jax.saved_renderer import load_renderer
+from asccl_jax.settings import MetricSettings
+from tests.data.painted_clips import write_subject
+from tests.evals.talking_records import write_talking_records
+from tests.launched import ROOT, finish, last_step, launcher, losses, wait_for_step
+from tests.tasks.drawn import drawn_variables
+from tests.train.tiny_records import write_tiny_records
+
+# ml_collections loads recipes the old way; its affair.
+pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+
+RECIPE = str(ROOT / "configs/renderer.py")
+CLIPS = {
+    "train": {"A/neutral/1": range(12), "A/sad/1": range(12)},
+    "validation": {"A/neutral/2": range(7), "A/happy/2": range(7)},
+}
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return write_talking_records(tmp_path_factory.mktemp("data") / "records", CLIPS)
+
+
+@pytest.fixture(scope="module")
+def metric(tmp_path_factory):
+    settings = MetricSettings(stage_blocks=(1, 1, 1, 1), stage_widths=(8, 8, 8, 8), image_size=48)
+    directory = tmp_path_factory.mktemp("start") / "metric"
+    save_metric(directory, FrozenMetric(variables=drawn_variables(settings), settings=settings))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory, records, metric):
+    """Starts a smoke run; one compilation serves all."""
+    launch = launcher(tmp_path_factory.mktemp("cache"))
+    return functools.partial(launch, RECIPE, **{"data.dir": records, "metric.path": metric})
+
+
+def step_losses(workdir):
+    return [line for line in losses(workdir) if "renderer/loss" in line]
+
+
+@pytest.mark.slow
+def test_a_renderer_trains_under_a_metric_draws_and_reports(train, tmp_path):
+    workdir = tmp_path / "run"
+    status, output, errors = finish(train(workdir, "--config.report_groups=1"))
+    assert status == 0, errors
+    assert "trained to step 8" in output
+    assert "Traceback" not in errors and "single sequence" not in errors
+    for name in ("report/report.html", "report/drawn.png", "best/renderer.json", "last", "initial"):
+        assert (workdir / name).exists(), name
+    assert str(workdir / "report/report.html") in output
+    terms = ("l1", "metric", "perceptual", "feature_matching", "discriminator", "adversarial", "mouth_real")
+    logged = step_losses(workdir)
+    assert [line["step"] for line in logged] == list(range(1, 9))
+    assert all(line[f"renderer/{term}"] > 0 for line in logged for term in terms)
+    assert [line["step"] for line in losses(workdir) if "eval/psnr" in line] == [0, 4, 8]
+    # Two held-out sequences, of each the first and the last frame; true ones above drawn ones.
+    names = sorted(path.name for path in (workdir / "pictures").iterdir())
+    assert names == ["held_out-000004.png", "held_out-000008.png"]
+    pictures = [np.asarray(Image.open(workdir / "pictures" / name)) for name in names]
+    assert pictures[0].shape == (2 * 32 + 2, 4 * 32 + 3 * 2, 3)
+    np.testing.assert_array_equal(pictures[0][:32], pictures[1][:32])
+    assert (pictures[0][34:] != pictures[1][34:]).any()
+    assert load_renderer(workdir).settings.image_size == 32
+
+
+@pytest.mark.slow
+def test_it_goes_on_exactly_after_kill_9_and_sigterm_at_any_moment(train, tmp_path):
+    # Sequences of two chunks from the second epoch on: a run is cut off within one too, whose last frames it keeps.
+    words = ("--config.steps=24", "--config.checkpoint_every=3", "--config.evaluate_every=10")
+    undisturbed = tmp_path / "undisturbed"
+    status, _, errors = finish(train(undisturbed, *words))
+    assert status == 0, errors
+
+    workdir, moments = tmp_path / "disturbed", random.Random()
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        process = train(workdir, *words)
+        wait_for_step(process, workdir, last_step(workdir) + moments.randint(3, 7))
+        time.sleep(moments.uniform(0, 0.1))
+        process.send_signal(number)
+        status, _, errors = finish(process)
+        assert status == (128 + number if number == signal.SIGTERM else -number), errors
+    status, _, errors = finish(train(workdir, *words))
+    assert status == 0, errors
+    assert "going on from checkpoint" in errors
+    assert losses(workdir) == losses(undisturbed)  # bit for bit: one program, one order of data, one stream of keys
+    mine, other = (load_renderer(path / "last").params for path in (workdir, undisturbed))
+    jax.tree.map(np.testing.assert_array_equal, mine, other)
+    drawn = [{path.name: path.read_bytes() for path in (one / "pictures").iterdir()} for one in (workdir, undisturbed)]
+    assert len(drawn[0]) == 3 and drawn[0] == drawn[1]
+
+
+@pytest.mark.slow
+def test_a_published_folder_trains_without_a_metric_and_says_so(train, tmp_path):
+    subject = write_subject(tmp_path / "subject", {"000001": range(12), "000002": range(12)})
+    words = (f"--config.data.dir={subject}", "--config.metric.path=", "--config.steps=2")
+    status, _, errors = finish(train(tmp_path / "run", *words))
+    assert status == 0, errors
+    assert "no metric (config.metric.path)" in errors
+    (*_, last) = step_losses(tmp_path / "run")
+    assert "renderer/metric" not in last and "renderer/perceptual" not in last and last["renderer/adversarial"] > 0
+
+
+@pytest.fixture
+def run_here(records, tmp_path, capsys):
+    """Calls `main` in this process: bad input ends before anything is compiled."""
+    logger = logging.getLogger("asccl_jax")
+    before = (list(logger.handlers), logger.level, logger.propagate)
+
+    def run(*words, data=records):
+        given = (f"--config={RECIPE}:smoke", f"--workdir={tmp_path / 'run'}", f"--config.data.dir={data}")
+        status = main([*given, "--config.compilation_cache_dir=", *words])
+        return status, [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+
+    yield run
+    logger.handlers[:], logger.level, logger.propagate = before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--config.data.dir=nowhere",), "nowhere does not exist"),
+        (("--config.data.region=neck",), "config.data.region='neck'"),
+        (("--config.data.speakers=('B',)",), "no clip of B: there are clips of A"),
+        (("--config.data.noise=loud",), "noise 'loud'"),
+        (("--config.data.length=40", "--config.data.longest=48"), "no sequence of 42 consecutive frames"),
+        (("--config.data.fresh_start_share=2",), "fresh_start_share=2"),
+        (("--config.model.image_size=36",), "image_size=36: with 3 downsamplings expected a multiple of 8"),
+        (("--config.model.roi_size=17",), "roi_size=17"),
+        (("--config.metric.path=nowhere",), "metric .*nowhere"),
+        (("--config.perceptual.vgg=nowhere",), "nowhere"),
+        (("--config.init_from=nowhere",), "renderer .*nowhere"),
+        (("--config.adversarial.mode=wgan",), "config.adversarial.mode='wgan'"),
+        (("--config.compat=papre",), "compat='papre'"),
+        (("--config.backpropagate_frames=3",), "backpropagate_frames=3"),
+        (("--config.learning_rate_schedule=stars",), "stars"),
+        (("--config.steps=-1",), "config.steps=-1"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_status_2(run_here, words, message):
+    status, errors = run_here(*words)
+    assert status == 2
+    assert len(errors) == 1
+    assert re.search(message, errors[0]), errors[0]
+
+
+def test_records_that_nobody_reconstructed_are_refused(run_here, tmp_path):
+    status, errors = run_here(data=write_tiny_records(tmp_path / "records"))
+    assert status == 2
+    assert len(errors) == 1 and "asccl reconstruct" in errors[0], errors
+
+
+def test_records_with_no_clip_to_train_on_are_refused(run_here, tmp_path):
+    records = write_talking_records(tmp_path / "records", {"validation": CLIPS["validation"]})
+    status, errors = run_here(data=records)
+    assert status == 2
+    assert len(errors) == 1 and "0 clips of split 'train'" in errors[0], errors
