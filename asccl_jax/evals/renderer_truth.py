@@ -15,6 +15,7 @@ from asccl_jax.data.manifest import FrameIndex, Manifest, read_manifest
 from asccl_jax.data.schema import RenderRecord
 from asccl_jax.data.twins import Twin
 from asccl_jax.evals.landmark_probe import MOUTH
+from asccl_jax.geometry.affine import inverse, joined, moved
 from asccl_jax.geometry.face_outline import face_outline
 
 __all__ = ["ALIGNED_SIDE", "RenderRecords", "TrueFrame", "scaled_points", "warped"]
@@ -74,8 +75,9 @@ class RenderRecords:
           size: Side of the picture wanted.
         """
         source, target = (RenderRecord.decode(self._data(clip, frame)) for clip in (twin.source, twin.target))
-        matrix = _joined(source.align_transform, target.align_transform)
-        landmarks = target.aligned_landmarks.astype(np.float64) @ matrix[:, :2].T + matrix[:, 2]
+        wanted, given = (record.align_transform.astype(np.float64) for record in (source, target))
+        matrix = joined(wanted, inverse(given))
+        landmarks = moved(target.aligned_landmarks.astype(np.float64), matrix)
         stored = decode_picture(target.aligned_image)
         image = warped(stored, matrix)
         points = scaled_points(landmarks, len(stored), size)
@@ -111,10 +113,3 @@ def warped(image: UInt8[np.ndarray, "h w 3"], matrix: Float[np.ndarray, "2 3"]) 
     height, width = image.shape[:2]
     picture = Image.fromarray(image)
     return np.array(picture.transform((width, height), Image.Transform.AFFINE, data, Image.Resampling.BICUBIC))
-
-
-def _joined(wanted: Float[np.ndarray, "2 3"], given: Float[np.ndarray, "2 3"]) -> Float[np.ndarray, "2 3"]:
-    """From the pixels that `given` leads to, back to the video frame and on to those of `wanted`."""
-    bottom = np.array([[0.0, 0.0, 1.0]])
-    there, back = (np.concatenate([matrix.astype(np.float64), bottom]) for matrix in (wanted, given))
-    return (there @ np.linalg.inv(back))[:2]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import scipy.signal
 from jaxtyping import Bool, Float32, Real
 
 __all__ = ["Eroded", "erosion_kernel", "soft_erosion"]
@@ -55,5 +54,8 @@ def erosion_kernel(size: int) -> Float32[np.ndarray, "size size"]:
 
 def _surroundings(share: Float32[np.ndarray, "h w"], kernel: Float32[np.ndarray, "k k"]) -> Float32[np.ndarray, "h w"]:
     """Weighted mean around each pixel, in float64 by Fourier transform: k is large, and nothing under 0 comes out."""
-    mean = scipy.signal.fftconvolve(share.astype(np.float64), kernel.astype(np.float64), mode="same")
+    (rows, columns), half = share.shape, len(kernel) // 2
+    padded = (rows + 2 * half, columns + 2 * half)
+    spectrum = np.fft.rfft2(share.astype(np.float64), padded) * np.fft.rfft2(kernel.astype(np.float64), padded)
+    mean = np.fft.irfft2(spectrum, padded)[half : half + rows, half : half + columns]
     return np.maximum(mean, 0).astype(np.float32)

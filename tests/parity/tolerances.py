@@ -45,8 +45,8 @@ As that README calls out:
 Rectifiers and absolute values at zero are put on the exact run's side instead (tests/parity/switches.py): no bound is
 widened for them.
 float64: allowed = {_EXACT:g} of the largest absolute value.
-  (last bits) updates of the renderer magnify rounding; where that is more, {FACTOR:g} x what changes in a second run from
-         weights that differ in their last bits."""
+  (last bits) updates of the renderer magnify rounding; where that is more, {FACTOR:g} x what changes in a second run
+         from weights that differ in their last bits."""
 
 
 @dataclasses.dataclass(frozen=True)

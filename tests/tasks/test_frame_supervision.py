@@ -26,7 +26,7 @@ SETTINGS = MetricSettings(
     bn_group_size=2,
     channel_order="bgr",
 )
-METRIC = FrozenMetric(drawn_variables(SETTINGS), SETTINGS)
+METRIC = FrozenMetric(drawn_variables(SETTINGS), SETTINGS, conv_implementation="xla")
 RANDOM = np.random.default_rng(0)
 FAKE, REAL = (jnp.asarray(RANDOM.uniform(-1, 1, (3, 48, 48, 3)), jnp.float32) for _ in range(2))
 KEY = jax.random.key(4)
@@ -59,7 +59,7 @@ def test_released_feeds_frames_as_they_are_and_moves_statistics_by_fake_then_rea
     supervision = FrameSupervision(METRIC, compat="released")
     (total, (_, statistics)), (to_fake, _) = graded(supervision)
     settings = MetricSettings.from_compat("released", **_network(SETTINGS), channel_order="rgb", bn_group_size=None)
-    module = CorrelationMetric(settings)
+    module = CorrelationMetric(settings, conv_implementation="xla")
 
     def reference(fake, real):
         variables = METRIC.variables
@@ -96,7 +96,7 @@ def _network(settings):
 def test_the_trunks_own_distance_shares_the_metrics_pass():
     both = FrameSupervision(METRIC, perceptual="trunk", perceptual_weight=0.5)
     (total, (terms, _)), (to_fake, _) = graded(both)
-    maps = [METRIC.features(image) for image in (FAKE, REAL)]
+    maps = run(lambda *images: [METRIC.features(image) for image in images], FAKE, REAL)
     np.testing.assert_allclose(terms["perceptual"], relative_distance(*maps, STAGE_WEIGHTS), rtol=1e-5)
     np.testing.assert_allclose(total, terms["metric"] + 0.5 * terms["perceptual"], rtol=1e-6)
     alone = FrameSupervision(METRIC, metric_weight=0.0, perceptual="trunk", perceptual_weight=0.5)
