@@ -31,7 +31,7 @@ from tests.parity import recipe
 from tests.parity.metric import Replayed
 from tests.parity.renderer import Manifests, as_published, channels_first, channels_last, state_dict, widened
 
-__all__ = ["INPUTS", "LEARNING_RATE", "MANIFESTS", "NAMES", "replay"]
+__all__ = ["COLUMNS", "INPUTS", "LEARNING_RATE", "MANIFESTS", "NAMES", "Training", "replay"]
 
 NAMES = r"renderer_train.*"
 MANIFESTS = ("renderer_G_small", "renderer_D_small", "renderer_Dm_small", "vgg19", metric_goldens.MANIFEST)
@@ -40,7 +40,7 @@ LEARNING_RATE = 2e-4
 
 _FRAMES, _CHUNK, _CONTEXT = 10, 4, 2
 _METRIC = MetricSettings.from_compat("released", channel_order="rgb", bn_group_size=None)
-_COLUMNS = {
+COLUMNS = {
     "G_VGG": ("perceptual", 10),
     "G_GAN": ("adversarial", 1),
     "G_GAN_Feat": ("feature_matching", 10),
@@ -67,7 +67,7 @@ def replay(arrays: Mapping[str, np.ndarray], manifests: Manifests, *, exact: boo
     """
     # Accelerators would multiply in TensorFloat-32 or bfloat16 otherwise.
     with jax.default_matmul_precision("highest"), jax.enable_x64(exact):
-        training = _Training(arrays, manifests, np.float64 if exact else np.float32)
+        training = Training(arrays, manifests, np.float64 if exact else np.float32)
         results = training.run(training.params)
         if exact:
             # The float64 run of the reference drew permutations of its own for the similarity of what does not
@@ -77,7 +77,7 @@ def replay(arrays: Mapping[str, np.ndarray], manifests: Manifests, *, exact: boo
     return results
 
 
-class _Training:
+class Training:
     """Networks and inputs of one golden."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], manifests: Manifests, dtype: DTypeLike) -> None:
@@ -119,27 +119,27 @@ class _Training:
         losses, similarities = [], []
         for step in range(steps):
             clip, number = divmod(step, 2)
-            chunk, first = self._chunk(clip, number)
+            chunk, first = self.chunk(clip, number)
             if number == 0:
                 moving = moving.replace(previous=first)
             generator_norms = norms(moving.params["generator"], generator_norms, chunk, moving.previous)
-            full = self._locations(f"step{step}/full")
+            full = self.locations(f"step{step}/full")
             moved, scalars, fake = update(self.frozen, moving, chunk, full[0])
-            losses.append([weight * np.asarray(scalars[f"renderer/{name}"]) for name, weight in _COLUMNS.values()])
+            losses.append([weight * np.asarray(scalars[f"renderer/{name}"]) for name, weight in COLUMNS.values()])
             images = (in_one_row(fake), in_one_row(chunk.real))
             found, _ = regions(metric, moving.statistics, *images, *full)
             similarities.append(np.stack([np.asarray(value) for value in found]))
             # As the released programme: the mouth's regions, after the whole frames, for the statistics alone.
             centres = in_one_row(chunk.mouth_centre)
             cut = [crop_regions(image, centres, self.settings.roi_size) for image in images]
-            _, statistics = regions(metric, moved.statistics, *cut, *self._locations(f"step{step}/mouth"))
+            _, statistics = regions(metric, moved.statistics, *cut, *self.locations(f"step{step}/mouth"))
             moving = moved.replace(statistics=statistics)
             results.tensors[f"step{step}/fake_B"] = channels_first(fake[0])
             self._record_gradients(results, step, moving)
         results.tensors |= {
             "losses": np.array(losses),
             "tccl_loss_pos_neg": np.array(similarities),
-            "columns": np.array(list(_COLUMNS)),
+            "columns": np.array(list(COLUMNS)),
         }
         self._record_final(results, moving, generator_norms)
         return results
@@ -180,7 +180,7 @@ class _Training:
             previous = jnp.concatenate([previous[..., 3:], frame], axis=-1)
         return statistics
 
-    def _chunk(self, clip: int, number: int) -> tuple[FrameChunk, jax.Array]:
+    def chunk(self, clip: int, number: int) -> tuple[FrameChunk, jax.Array]:
         """One chunk of a clip, and its two real frames before."""
 
         def drawn(name: str, channels: int, distribution: str, low: float = 0.0) -> jax.Array:
@@ -202,7 +202,7 @@ class _Training:
         )
         return chunk, latest_frames(real[:, : own.start], _CONTEXT)
 
-    def _locations(self, name: str) -> tuple[Locations, tuple[jax.Array, ...]]:
+    def locations(self, name: str) -> tuple[Locations, tuple[jax.Array, ...]]:
         """Centres, and the permutations of the similarity's report; those of the mouth are not stored."""
         centres = tuple(jnp.asarray(self.arrays[f"{name}_centres{stage}"], jnp.int32) for stage in range(1, 5))
         stored = f"{name}_perm1" in self.arrays

@@ -78,7 +78,8 @@ def test_a_golden_that_is_not_met_fails_the_run(tmp_path, capsys):
         (
             ["--goldens", str(GOLDENS), "--only", "metric_big"],
             "--only metric_big: expected one of deca_encoders, flame_deca_one, manipulator,"
-            " manipulator_inference, metric_small, postprocess_small, renderer_default_256, renderer_parts",
+            " manipulator_inference, metric_small, postprocess_small, renderer_default_256, renderer_parts,"
+            " renderer_train",
         ),
     ],
 )
