@@ -52,7 +52,6 @@ class Replayed:
         of which the golden states none.
       grey_levels: By how much arrays of grey levels may differ; other arrays of whole numbers must be equal.
       unknown: Entries, marked by array, whose float64 twins come of random choices that the golden does not hold.
-      again: The same from weights that differ in their last bits: what rounding makes of several updates in float64.
     """
 
     tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -61,7 +60,6 @@ class Replayed:
     spreads: dict[str, float] = dataclasses.field(default_factory=dict)
     grey_levels: dict[str, float] = dataclasses.field(default_factory=dict)
     unknown: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    again: Replayed | None = None
 
 
 @dataclasses.dataclass
