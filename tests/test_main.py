@@ -176,6 +176,7 @@ def test_two_processes_train_to_the_numbers_of_one_and_stop_together_on_sigterm(
 def test_a_manipulator_trains_under_a_metric_and_reports_what_it_does_to_the_truth(train_manipulator, start, tmp_path):
     workdir = tmp_path / "run"
     words = (f"--config.mesh.metric={start}", "--config.mesh.frames_per_step=2", "--config.report_groups=1")
+    words += ("--config.mesh.first_step=3",)
     status, output, errors = finish(train_manipulator(workdir, *words))
     assert status == 0, errors
     assert "trained to step 8" in output
@@ -184,7 +185,8 @@ def test_a_manipulator_trains_under_a_metric_and_reports_what_it_does_to_the_tru
         assert (workdir / name).exists(), name
     logged = [line for line in losses(workdir) if "manipulator/loss" in line]
     assert len(logged) == 8
-    assert all(line["manipulator/mesh"] > 0 for line in logged)
+    assert [line["step"] for line in logged if "manipulator/mesh" in line] == [4, 5, 6, 7, 8]
+    assert all(line["manipulator/mesh"] > 0 for line in logged[3:])
     scores = json.loads((workdir / "report/scores.json").read_text())
     assert scores["clips"] == 1
     assert scores["rows"][0]["figures"]["mouth_error_mm"]["value"] > 0
@@ -251,6 +253,7 @@ def test_bad_input_is_one_clear_line_and_status_2(run_here, words, message):
         (("--config.mesh.metric=nowhere", "--config.compat=released"), "config.mesh.metric is set"),
         (("--config.mesh.modes=('label',)",), "expected some of latent, reference"),
         (("--config.mesh.weight=-1",), "weighs -1"),
+        (("--config.mesh.first_step=-1",), "config.mesh.first_step=-1"),
         (("--config.mesh.region=ears",), "config.mesh.region='ears'"),
     ],
 )

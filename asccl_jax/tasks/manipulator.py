@@ -110,8 +110,6 @@ class ManipulatorTask:
       mesh_loss: Supervision of the meshes that generated windows make, beside their sources'; None for none.
       mesh_weight: Its weight in the generator's loss.
       mesh_modes: Modes in whose generator update it takes part.
-      mesh_first_step: Steps done without it. A generator that has not learnt to show emotions yet is held to the
-        source's face altogether.
       loss: Scalar to show while training.
       score: Held-out scalar that marks the best state.
     """
@@ -123,7 +121,6 @@ class ManipulatorTask:
     mesh_loss: MeshLoss | None = None
     mesh_weight: float = 1.0
     mesh_modes: tuple[str, ...] = MODES
-    mesh_first_step: int = 0
     loss: str = "manipulator/loss"
     score: str = "eval/score"
 
@@ -134,8 +131,6 @@ class ManipulatorTask:
             raise InputError(f"mesh supervision in modes {', '.join(unknown)}: expected some of {', '.join(MODES)}")
         if not 0 <= self.mesh_weight < float("inf"):
             raise InputError(f"mesh supervision weighs {self.mesh_weight}: expected a number of at least 0")
-        if self.mesh_first_step < 0:
-            raise InputError(f"mesh supervision from step {self.mesh_first_step}: expected at least 0")
         if self.start is None:
             return
         expected = jax.eval_shape(lambda: init_networks(self.settings, jax.random.key(0)))
@@ -194,9 +189,7 @@ class ManipulatorTask:
             scalars |= {f"manipulator/{mode}/{name}": value for name, value in parts.items()}
         for number, mode in enumerate(MODES, start=1):
             key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), number)
-            generating = functools.partial(
-                self._generator_loss, mode=mode, batch=batch, latents=latents, step=state.step, key=key
-            )
+            generating = functools.partial(self._generator_loss, mode=mode, batch=batch, latents=latents, key=key)
             parts = run.descend(_TRAINED[mode], generating)
             scalars |= {f"manipulator/{mode}/{name}": value for name, value in parts.items()}
         new = TrainState(step=state.step + 1, params=run.params, batch_stats={}, opt_state=run.opt_state, key=state.key)
@@ -227,23 +220,12 @@ class ManipulatorTask:
         save_manipulator(directory, Manipulator(jax.device_get(state.params), self.settings))
 
     def _generator_loss(
-        self,
-        manipulator: Manipulator,
-        mode: Mode,
-        batch: WindowBatch,
-        latents: Array,
-        step: Array,
-        key: Key[Array, ""],
+        self, manipulator: Manipulator, mode: Mode, batch: WindowBatch, latents: Array, key: Key[Array, ""]
     ) -> tuple[Array, Scalars]:
         loss, (parts, fake) = generator_loss(manipulator, mode, batch, latents)
         if self.mesh_loss is None or mode not in self.mesh_modes:
             return loss, parts
-        compare = functools.partial(self.mesh_loss, fake, jnp.asarray(batch.source), key)
-        if self.mesh_first_step:
-            # Nothing is drawn before: the branch not taken costs nothing.
-            mesh = lax.cond(step >= self.mesh_first_step, compare, lambda: jnp.zeros((), jnp.float32))
-        else:
-            mesh = compare()
+        mesh = self.mesh_loss(fake, jnp.asarray(batch.source), key)
         return loss + self.mesh_weight * mesh, {**parts, "mesh": mesh}
 
 

@@ -102,6 +102,8 @@ class Experiment:
       unit: What an example is called.
       pictures: Draws RGB pictures of a state by name, at each evaluation; called by the main process alone, so it must
         not work on arrays of several processes.
+      task_at: Task whose update the step after so many takes, where that changes in the course of a run; of the same
+        state as `task`. Each is compiled once: a condition inside one compiled update would slow all of it on CPUs.
     """
 
     task: Task
@@ -112,6 +114,7 @@ class Experiment:
     baseline: Callable[[TrainState, Mesh], TrainState]
     unit: str = "pair"
     pictures: Callable[[TrainState], Mapping[str, UInt8[np.ndarray, "h w 3"]]] | None = None
+    task_at: Callable[[int], Task] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +223,7 @@ class _Run:
         )
         stack.callback(self.progress.close)
         self.scorer = Scorer(experiment.task, experiment.held_out, self.mesh)
+        self._updates: dict[Task, Callable[..., Any]] = {}
 
     def _first_state(self) -> TrainState:
         """Takes the first there is of: 1. the newest checkpoint of this workdir, 2. the task's own start."""
@@ -239,13 +243,12 @@ class _Run:
     def train(self) -> signal.Signals | None:
         """Runs all steps that are left; returns the signal that ended it early, or None."""
         settings = self.experiment.settings
-        update = sharded_update(self.experiment.task.update, self.mesh)
         scalars = ScalarQueue()
         if self.step == 0:
             self._score_baseline()
         while self.step < settings.steps:
             batch = place(next(self.experiment.batches), self.mesh)
-            self.state, values = update(self.state, batch)
+            self.state, values = self._update()(self.state, batch)
             self.step += 1
             for step, fetched in scalars.push(self.step, values):
                 self._log(step, fetched)
@@ -264,6 +267,15 @@ class _Run:
             if stopped_by is not None:
                 return stopped_by
         return None
+
+    def _update(self) -> Callable[..., Any]:
+        """The compiled update of the step that comes now."""
+        task_at = self.experiment.task_at
+        task = self.experiment.task if task_at is None else task_at(self.step)
+        if task not in self._updates:
+            self.progress.pause()  # compiling is no training
+            self._updates[task] = sharded_update(task.update, self.mesh)
+        return self._updates[task]
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         self.progress.advance(step, values[self.experiment.task.loss])

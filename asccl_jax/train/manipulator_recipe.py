@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,6 @@ def manipulator_experiment(config: ConfigDict) -> Experiment:
         mesh_loss=_mesh_supervision(config, tracks),
         mesh_weight=config.mesh.weight,
         mesh_modes=tuple(config.mesh.modes),
-        mesh_first_step=config.mesh.first_step,
     )
     return Experiment(
         task=task,
@@ -78,7 +79,18 @@ def manipulator_experiment(config: ConfigDict) -> Experiment:
         config=plain_config(config),
         baseline=lambda state, mesh: state,
         unit="window",
+        task_at=_begun_without_meshes(task, config.mesh.first_step),
     )
+
+
+def _begun_without_meshes(task: ManipulatorTask, first_step: int) -> Callable[[int], ManipulatorTask] | None:
+    """The task by the steps done, where the supervision of meshes joins late; None where one task does for all."""
+    if first_step < 0:
+        raise InputError(f"config.mesh.first_step={first_step}: expected at least 0")
+    if task.mesh_loss is None or first_step == 0:
+        return None
+    before = dataclasses.replace(task, mesh_loss=None)
+    return lambda step: task if step >= first_step else before
 
 
 def _with_steps(config: ConfigDict, windows: int) -> ConfigDict:

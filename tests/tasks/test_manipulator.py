@@ -118,26 +118,6 @@ def test_plain_jit_sharded_jit_and_pmap_give_equal_updates(state):
         assert_trees_close(other[1], plain[1], atol=1e-5)
 
 
-def test_mesh_supervision_waits_for_its_first_step(state, stepped):
-    def mesh_loss(generated, source, key):
-        return jnp.mean(jnp.square(generated - source)) + 0.0 * jax.random.uniform(key)
-
-    arguments = (state, windows(4), LATENTS)
-    updates = [
-        jax.jit(dataclasses.replace(TASK, mesh_loss=mesh_loss, mesh_first_step=first).update_with)
-        .lower(*arguments)
-        .compile(QUICK)
-        for first in (0, 1)
-    ]
-    at_once, waiting = (update(*arguments) for update in updates)
-    assert waiting[1]["manipulator/mesh"] == 0
-    assert_trees_close(waiting[0].params, stepped[0].params, atol=1e-6)
-    later = dataclasses.replace(state, step=state.step + 1)
-    begun = updates[1](later, *arguments[1:])
-    assert_trees_close(begun[0].params, at_once[0].params, atol=1e-6)
-    assert begun[1]["manipulator/mesh"] == at_once[1]["manipulator/mesh"] > 0
-
-
 @pytest.mark.parametrize("modes", [("latent", "reference"), ("reference",)])
 def test_mesh_supervision_joins_the_generators_loss_of_its_modes(state, stepped, modes):
     def mesh_loss(generated, source, key):
@@ -216,7 +196,6 @@ def test_weights_to_start_from_are_taken_exported_and_others_refused(state, tmp_
     [
         ({"mesh_modes": ("both",)}, "in modes both"),
         ({"mesh_weight": -1.0}, "weighs -1.0"),
-        ({"mesh_first_step": -1}, "from step -1"),
     ],
 )
 def test_bad_supervision_is_refused(fields, said):

@@ -1,11 +1,13 @@
 """The loop: exact continuation, a safe end on NaN and on signals, the right files."""
 
+import dataclasses
 import errno
 import json
 import os
 import signal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -58,6 +60,32 @@ def test_a_finished_run_started_again_does_nothing_and_keeps_its_files(tmp_path)
     result = fit(experiment(steps=4), tmp_path)
     assert (result.step, result.steps_per_s) == (4, 0.0)
     assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+class Halved(ToyTask):
+    """Another update of the same state: the loss weighs half, and says so."""
+
+    def update(self, state, batch, *, axis_name=None):
+        new, scalars = super().update(state, {**batch, "y": batch["y"] / 2}, axis_name=axis_name)
+        return new, {**scalars, "toy/halved": jnp.ones(())}
+
+
+def test_another_task_may_take_over_at_a_step_and_a_continued_run_takes_the_same(tmp_path):
+    def late(steps):
+        begun = experiment(steps=steps)
+        halved = Halved()
+        return dataclasses.replace(begun, task_at=lambda step: halved if step >= 5 else begun.task)
+
+    fit(late(9), tmp_path / "straight")
+    logged = [line for line in metrics(tmp_path / "straight") if "toy/loss" in line]
+    assert [line["step"] for line in logged if "toy/halved" in line] == [6, 7, 8, 9]
+    fit(experiment(steps=9), tmp_path / "early")
+    early = [line for line in metrics(tmp_path / "early") if "toy/loss" in line]
+    assert logged[:5] == early[:5]
+    assert all(one["toy/loss"] != other["toy/loss"] for one, other in zip(logged[5:], early[5:], strict=True))
+    for steps in (4, 6, 9):
+        fit(late(steps), tmp_path / "parts")
+    assert metrics(tmp_path / "parts") == metrics(tmp_path / "straight")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
