@@ -1,6 +1,6 @@
 import numpy as np
 
-from asccl_jax.geometry.resize import resize_lanczos, resize_nearest
+from asccl_jax.geometry.resize import resize_lanczos, resize_linear, resize_nearest
 
 RNG = np.random.default_rng(0)
 
@@ -30,3 +30,15 @@ def test_nearest_repeats_and_drops_whole_pixels():
     large = resize_nearest(mask, (12, 15))
     np.testing.assert_array_equal(large, np.kron(mask, np.ones((3, 3), bool)))
     np.testing.assert_array_equal(resize_nearest(large, (4, 5)), mask)
+
+
+def test_linear_is_the_weighted_mean_of_two_neighbours_each_way():
+    image = RNG.random((5, 7, 2)).astype(np.float32)
+    resized = resize_linear(image, (11, 4))
+    for row in range(11):
+        for column in range(4):
+            y, x = ((place + 0.5) * ratio - 0.5 for place, ratio in ((row, 5 / 11), (column, 7 / 4)))
+            across = [np.interp(x, np.arange(7), line) for line in image.transpose(2, 0, 1).reshape(-1, 7)]
+            expected = [np.interp(y, np.arange(5), values) for values in np.reshape(across, (2, 5))]
+            np.testing.assert_allclose(resized[row, column], expected, atol=1e-6)
+    np.testing.assert_array_equal(resize_linear(image, (5, 7)), image)
