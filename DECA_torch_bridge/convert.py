@@ -25,6 +25,7 @@ from asccl_jax.models.correlation import FrozenMetric
 from asccl_jax.models.manipulator import NETWORKS
 from asccl_jax.saved_manipulator import Manipulator, load_manipulator, save_manipulator
 from asccl_jax.settings import MetricSettings
+from DECA_torch_bridge.convert_face_networks import add_face_networks
 from DECA_torch_bridge.convert_renderer import add_renderer, add_vgg
 from DECA_torch_bridge.state_dict import read_state_dict, read_state_dicts, write_state_dict, write_state_dicts
 
@@ -108,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     manipulator.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
     add_renderer(kinds)
     add_vgg(kinds)
+    add_face_networks(kinds)
     return parser
 
 

@@ -20,7 +20,7 @@ from asccl_jax.saved_renderer import Renderer, load_renderer, save_renderer
 from asccl_jax.saved_vgg import save_vgg
 from DECA_torch_bridge.state_dict import read_state_dict, write_state_dict
 
-__all__ = ["add_renderer", "add_vgg"]
+__all__ = ["add_renderer", "add_vgg", "check_target"]
 
 _RENDERER_EXAMPLES = """
 PyTorch's side is a directory of EPOCH_net_G.pth, EPOCH_net_D.pth, EPOCH_net_Dm.pth (and EPOCH_net_De.pth), or the _G
@@ -67,7 +67,7 @@ def add_vgg(kinds: argparse._SubParsersAction) -> None:
 
 
 def _convert_vgg(options: argparse.Namespace) -> int:
-    _check_target(options, "vgg19")
+    check_target(options, "vgg19")
     state_dict = read_state_dict(options.source)
     try:
         vgg = Vgg(vgg_from_state_dict(state_dict))
@@ -85,7 +85,8 @@ def _convert_renderer(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check_target(options: argparse.Namespace, kind: str) -> None:
+def check_target(options: argparse.Namespace, kind: str) -> None:
+    """Raises an `InputError` if what is to be written exists, unless it is of this kind and may be overwritten."""
     if options.target.exists() and not options.overwrite:
         raise InputError(f"{options.target}: exists already; choose another name or add --overwrite")
     if options.target.exists() and not (options.target / f"{kind}.json").is_file():
@@ -115,7 +116,7 @@ def _published_files(source: Path) -> dict[str, Path]:
 
 
 def _from_pytorch(options: argparse.Namespace, files: dict[str, Path]) -> list[str]:
-    _check_target(options, "renderer")
+    check_target(options, "renderer")
     state_dicts = {name: read_state_dict(file) for name, file in files.items()}
     given = {"image_size": options.image_size, "roi_size": options.roi_size}
     try:

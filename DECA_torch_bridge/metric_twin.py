@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from asccl_jax.settings import MetricSettings
 
-__all__ = ["CorrelationMetricTwin", "TwinLoss", "draw_centres"]
+__all__ = ["CorrelationMetricTwin", "TrunkTwin", "TwinLoss", "draw_centres"]
 
 _OFFSETS = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
 
@@ -58,10 +58,11 @@ class _Block(nn.Module):
         return self.bn3(self.conv2(inner)) + self.downsample(features)
 
 
-class _Trunk(nn.Module):
+class TrunkTwin(nn.Module):
     """IResNet without its embedding; `bn2` is in every checkpoint and never called."""
 
     def __init__(self, settings: MetricSettings) -> None:
+        """Makes the trunk that the settings name, with ArcFace's random weights."""
         super().__init__()
         width_in = settings.stage_widths[0]
         self.conv1 = nn.Conv2d(3, width_in, 3, padding=1, bias=False)
@@ -77,6 +78,7 @@ class _Trunk(nn.Module):
                 nn.init.normal_(module.weight, std=0.1)
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        """Returns the maps of the four stages."""
         features = self.prelu(self.bn1(self.conv1(image)))
         maps = []
         for name in ("layer1", "layer2", "layer3", "layer4"):
@@ -96,7 +98,7 @@ class CorrelationMetricTwin(nn.Module):
         """
         super().__init__()
         self.settings = settings
-        self.resnet50 = _Trunk(settings)
+        self.resnet50 = TrunkTwin(settings)
         # One flat list, as published: the linear layers of stage l (from 0) are at 3l and 3l + 2.
         heads: list[nn.Module] = []
         for width in settings.stage_widths:

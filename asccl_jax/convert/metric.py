@@ -20,6 +20,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from asccl_jax.convert.entries import Entry, counter_of, entry_faults, gather, linear_entries
+from asccl_jax.convert.iresnet import blocks_of_keys, final_norm_shapes, trunk_entries
 from asccl_jax.errors import InputError
 from asccl_jax.settings import STAGE_BLOCKS, MetricSettings
 from asccl_jax.trees import named_shapes, shape_differences
@@ -38,27 +40,6 @@ TRUNK = "resnet50."
 """Prefix of the trunk's keys in a metric checkpoint, whatever its depth."""
 
 _ARCFACE_ONLY = re.compile(r"^(fc|features)\.")
-_NORM_ENTRIES = (
-    ("weight", "params", "scale"),
-    ("bias", "params", "bias"),
-    ("running_mean", "batch_stats", "mean"),
-    ("running_var", "batch_stats", "var"),
-)
-_LAYOUTS = {"conv": ((2, 3, 1, 0), (3, 2, 0, 1)), "linear": ((1, 0), (1, 0)), "vector": ((0,), (0,))}
-
-
-@dataclasses.dataclass(frozen=True)
-class _Entry:
-    """One tensor under both its names; `shape` is PyTorch's, `layout` the key of its two transpositions."""
-
-    key: str
-    path: tuple[str, ...]
-    shape: tuple[int, ...]
-    layout: str
-
-    @property
-    def flax_shape(self) -> tuple[int, ...]:
-        return tuple(self.shape[axis] for axis in _LAYOUTS[self.layout][0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +74,7 @@ def flax_from_state_dict(state_dict: Mapping[str, np.ndarray], settings: MetricS
     _check(
         state_dict, {entry.key: entry.shape for entry in entries} | _final_norm(settings, TRUNK), "metric checkpoint"
     )
-    return _gather(state_dict, entries)
+    return gather(state_dict, entries)
 
 
 def flax_from_arcface(state_dict: Mapping[str, np.ndarray], settings: MetricSettings, *, seed: int) -> ConvertedMetric:
@@ -118,7 +99,7 @@ def flax_from_arcface(state_dict: Mapping[str, np.ndarray], settings: MetricSett
     for entry in heads:
         bound = 1 / np.sqrt(settings.stage_widths[_stage_of(entry)])
         drawn[entry.key] = random.uniform(-bound, bound, entry.shape).astype(np.float32)
-    variables = _gather({**trunk, **drawn}, entries + heads)
+    variables = gather({**trunk, **drawn}, entries + heads)
     return ConvertedMetric(variables, unused=unused, drawn=tuple("/".join(entry.path[1:]) for entry in heads))
 
 
@@ -146,10 +127,9 @@ def state_dict_from_flax(variables: Variables, settings: MetricSettings) -> dict
     for entry in entries:
         if entry.key == "mlp.0.weight":
             state_dict |= _identity_norm(f"{TRUNK}bn2", settings.stage_widths[-1])
-        array = _leaf(variables, entry.path).transpose(_LAYOUTS[entry.layout][1])
-        state_dict[entry.key] = np.ascontiguousarray(array, dtype=np.float32)
+        state_dict[entry.key] = entry.to_torch(_leaf(variables, entry.path).astype(np.float32))
         if entry.key.endswith("running_var"):
-            state_dict[_counter_of(entry.key)] = np.zeros((), np.int64)
+            state_dict[counter_of(entry.key)] = np.zeros((), np.int64)
     return state_dict
 
 
@@ -183,12 +163,7 @@ def settings_from_state_dict(state_dict: Mapping[str, np.ndarray], settings: Met
     if settings.stage_blocks is not None:
         return settings
     prefix = TRUNK if recognise(state_dict) == "metric" else ""
-    found: list[set[int]] = [set(), set(), set(), set()]
-    for key in state_dict:
-        match = re.match(rf"{re.escape(prefix)}layer([1-4])\.(\d+)\.", key)
-        if match:
-            found[int(match[1]) - 1].add(int(match[2]))
-    blocks = tuple(len(stage) for stage in found)
+    blocks = blocks_of_keys(state_dict, prefix=prefix)
     for depth, expected in STAGE_BLOCKS.items():
         if blocks == expected:
             return dataclasses.replace(settings, depth=depth)
@@ -199,60 +174,24 @@ def settings_from_state_dict(state_dict: Mapping[str, np.ndarray], settings: Met
     )
 
 
-def _trunk_entries(settings: MetricSettings, prefix: str) -> Iterator[_Entry]:
-    """Yields the trunk's tensors in state-dict order; the final, unused BatchNorm is not among them."""
-    width_in = settings.stage_widths[0]
-    stem = ("trunk", "stem")
-    yield _Entry(f"{prefix}conv1.weight", ("params", *stem, "conv", "kernel"), (width_in, 3, 3, 3), "conv")
-    yield from _norm_entries(f"{prefix}bn1", (*stem, "norm"), width_in)
-    yield _Entry(f"{prefix}prelu.weight", ("params", *stem, "activation", "slope"), (width_in,), "vector")
-    for stage, (blocks, width) in enumerate(zip(settings.blocks, settings.stage_widths, strict=True), start=1):
-        for block in range(blocks):
-            path = ("trunk", f"stage{stage}", f"block{block}")
-            yield from _block_entries(f"{prefix}layer{stage}.{block}.", path, width_in, width, shortcut=block == 0)
-            width_in = width
+def _trunk_entries(settings: MetricSettings, prefix: str) -> Iterator[Entry]:
+    return trunk_entries(settings.blocks, settings.stage_widths, prefix=prefix)
 
 
-def _block_entries(
-    prefix: str, path: tuple[str, ...], width_in: int, width: int, *, shortcut: bool
-) -> Iterator[_Entry]:
-    def conv(name: str, flax_name: str, inputs: int, size: int) -> _Entry:
-        return _Entry(
-            f"{prefix}{name}.weight", ("params", *path, flax_name, "kernel"), (width, inputs, size, size), "conv"
-        )
-
-    yield from _norm_entries(f"{prefix}bn1", (*path, "norm1"), width_in)
-    yield conv("conv1", "conv1", width_in, 3)
-    yield from _norm_entries(f"{prefix}bn2", (*path, "norm2"), width)
-    yield _Entry(f"{prefix}prelu.weight", ("params", *path, "activation", "slope"), (width,), "vector")
-    yield conv("conv2", "conv2", width, 3)
-    yield from _norm_entries(f"{prefix}bn3", (*path, "norm3"), width)
-    if shortcut:
-        yield conv("downsample.0", "shortcut_conv", width_in, 1)
-        yield from _norm_entries(f"{prefix}downsample.1", (*path, "shortcut_norm"), width)
-
-
-def _norm_entries(key: str, path: tuple[str, ...], width: int) -> Iterator[_Entry]:
-    for name, collection, leaf in _NORM_ENTRIES:
-        yield _Entry(f"{key}.{name}", (collection, *path, leaf), (width,), "vector")
-
-
-def _head_entries(settings: MetricSettings) -> Iterator[_Entry]:
+def _head_entries(settings: MetricSettings) -> Iterator[Entry]:
     """Yields the heads' tensors; the published list counts linear, ReLU, linear of all stages in one row."""
     for stage, width in enumerate(settings.stage_widths):
         for index, layer, outputs in ((3 * stage, "hidden", width), (3 * stage + 2, "output", width // 4)):
-            path = ("params", "heads", f"stage{stage + 1}", layer)
-            yield _Entry(f"mlp.{index}.weight", (*path, "kernel"), (outputs, width), "linear")
-            yield _Entry(f"mlp.{index}.bias", (*path, "bias"), (outputs,), "vector")
+            yield from linear_entries(f"mlp.{index}", ("heads", f"stage{stage + 1}", layer), width, outputs)
 
 
-def _stage_of(entry: _Entry) -> int:
+def _stage_of(entry: Entry) -> int:
     return int(entry.path[2].removeprefix("stage")) - 1
 
 
 def _final_norm(settings: MetricSettings, prefix: str) -> dict[str, tuple[int, ...]]:
     """Returns keys and shapes of the BatchNorm after the last stage, which is stored but never called."""
-    return {f"{prefix}bn2.{name}": (settings.stage_widths[-1],) for name, _, _ in _NORM_ENTRIES}
+    return final_norm_shapes(settings.stage_widths[-1], prefix=prefix)
 
 
 def _identity_norm(key: str, width: int) -> dict[str, np.ndarray]:
@@ -266,36 +205,11 @@ def _identity_norm(key: str, width: int) -> dict[str, np.ndarray]:
     }
 
 
-def _counter_of(key: str) -> str:
-    return f"{key.rpartition('.')[0]}.num_batches_tracked"
-
-
 def _check(arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, ...]], what: str) -> None:
     """Raises one `InputError` that lists every missing, unexpected, mis-shaped and non-finite entry."""
-    counters = {_counter_of(key) for key in expected if key.endswith("running_var")}
-    found = {key: np.shape(array) for key, array in arrays.items() if key not in counters}
-    problems = shape_differences(found, expected)
-    for key in expected.keys() & found.keys():
-        array = np.asarray(arrays[key])
-        if not np.issubdtype(array.dtype, np.floating):
-            problems.append(f"{key} holds {array.dtype}, expected real numbers")
-        elif not np.isfinite(array).all():
-            problems.append(f"{key} holds values that are not finite")
+    problems = entry_faults(arrays, expected)
     if problems:
         raise InputError(f"{what} does not fit the network of its settings: {'; '.join(problems)}")
-
-
-def _gather(arrays: Mapping[str, np.ndarray], entries: list[_Entry]) -> Variables:
-    """Returns the Flax tree of entries whose arrays are under their PyTorch keys."""
-    variables: Variables = {"params": {}, "batch_stats": {}}
-    for entry in entries:
-        *parents, leaf = entry.path
-        node: dict[str, Any] = variables
-        for name in parents:
-            node = node.setdefault(name, {})
-        array = np.asarray(arrays[entry.key], dtype=np.float32)
-        node[leaf] = np.ascontiguousarray(array.transpose(_LAYOUTS[entry.layout][0]))
-    return variables
 
 
 def _leaf(tree: Mapping[str, Any], path: tuple[str, ...]) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Pictures through affine maps as OpenCV's `warpAffine` draws them: Lanczos-4 or nearest, black outside.
+"""Pictures through affine maps as OpenCV's `warpAffine` draws them: Lanczos-4, linear or nearest, black outside.
 
 Coordinates are rounded as OpenCV rounds them: to 1/1024 of a pixel, then to the 32 places between two pixels for which
-there are weights. So nearest is equal to OpenCV 4 and 5 bit for bit and Lanczos-4 within one grey level; OpenCV rounds
-its weights to 15 bits on top, we do not.
+there are weights. So nearest is equal to OpenCV 4 and 5 bit for bit and Lanczos-4 and linear within one grey level;
+OpenCV rounds its weights to 15 bits on top, we do not.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from asccl_jax.geometry import affine
 from asccl_jax.geometry.lanczos import LANCZOS_BEFORE, LANCZOS_TAPS, lanczos_weights
 
-__all__ = ["warp_lanczos", "warp_nearest"]
+__all__ = ["warp_lanczos", "warp_linear", "warp_nearest"]
 
 _STEP_BITS = 10
 """OpenCV's coordinates are whole numbers of 1/1024 of a pixel."""
@@ -65,6 +65,35 @@ def warp_lanczos(
                 padded, first_row[tile], first_column[tile], rows[tile] % _PLACES, columns[tile] % _PLACES
             )
     return _as_type(warped, image.dtype)
+
+
+def warp_linear(
+    image: Shaped[np.ndarray, "h w c"],
+    matrix: Float[np.ndarray, "2 3"],
+    shape: tuple[int, int],
+    *,
+    inverse: bool = False,
+) -> Shaped[np.ndarray, "rows columns c"]:
+    """Returns a picture seen through a map, interpolated between the nearest two pixels each way; of the image's type.
+
+    Args:
+      image: uint8, rounded again, or float32.
+      matrix: As `warp_lanczos` takes it; nothing is averaged where the picture shrinks.
+      shape: Height and width of the result.
+      inverse: As `warp_lanczos` takes it.
+    """
+    back = matrix if inverse else affine.inverse(matrix)
+    columns, rows = _rounded(back, shape, _PLACE_BITS)
+    frame = 2  # so wide that a pixel which sees nothing of the image finds both its samples there
+    left, top = (
+        np.clip(place >> _PLACE_BITS, -frame, size) + frame
+        for place, size in ((columns, image.shape[1]), (rows, image.shape[0]))
+    )
+    padded = np.pad(image.astype(np.float32), ((frame, frame), (frame, frame), (0, 0)))
+    right, low = ((place % _PLACES / np.float32(_PLACES))[..., None].astype(np.float32) for place in (columns, rows))
+    upper = (1 - right) * padded[top, left] + right * padded[top, left + 1]
+    lower = (1 - right) * padded[top + 1, left] + right * padded[top + 1, left + 1]
+    return _as_type((1 - low) * upper + low * lower, image.dtype)
 
 
 def warp_nearest(

@@ -33,12 +33,18 @@ class LayerSettings:
 
 
 class PReLU(nn.Module):
-    """Leaky rectifier with one learned slope per channel, 0.25 at first."""
+    """Leaky rectifier with a learned slope, 0.25 at first.
+
+    Attributes:
+      shared: Whether all channels have one slope rather than each its own.
+    """
+
+    shared: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Returns x where positive, slope times x elsewhere."""
-        slope = self.param("slope", nn.initializers.constant(0.25), (x.shape[-1],), jnp.float32)
+        slope = self.param("slope", nn.initializers.constant(0.25), (1 if self.shared else x.shape[-1],), jnp.float32)
         return jnp.where(x > 0, x, x * slope.astype(x.dtype)[None, None, None])
 
 

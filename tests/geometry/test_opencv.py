@@ -9,7 +9,7 @@ from asccl_jax.geometry.blending import blend_pyramids
 from asccl_jax.geometry.pyramid import doubled, halved
 from asccl_jax.geometry.resize import resize_lanczos, resize_nearest
 from asccl_jax.geometry.soft_erosion import soft_erosion
-from asccl_jax.geometry.warp import warp_lanczos, warp_nearest
+from asccl_jax.geometry.warp import warp_lanczos, warp_linear, warp_nearest
 
 cv2 = pytest.importorskip("cv2")
 
@@ -40,6 +40,11 @@ def test_warps_are_those_of_opencv(matrix, inverse):
     np.testing.assert_allclose(numbers, expected(NUMBERS, cv2.INTER_LANCZOS4), atol=2e-6)  # float32 sums of 64 terms
     nearest = warp_nearest(BYTES, matrix, shape, inverse=inverse)
     np.testing.assert_array_equal(nearest, expected(BYTES, cv2.INTER_NEAREST))
+    levels = warp_linear(BYTES, matrix, shape, inverse=inverse).astype(int) - expected(BYTES, cv2.INTER_LINEAR)
+    assert np.abs(levels).max() <= 1
+    np.testing.assert_allclose(
+        warp_linear(NUMBERS, matrix, shape, inverse=inverse), expected(NUMBERS, cv2.INTER_LINEAR), atol=2e-6
+    )
 
 
 @pytest.mark.parametrize("shape", [(140, 200), (33, 91), (71, 7)])

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from asccl_jax.geometry import affine, warp
-from asccl_jax.geometry.warp import warp_lanczos, warp_nearest
+from asccl_jax.geometry.warp import warp_lanczos, warp_linear, warp_nearest
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (40, 50, 3)).astype(np.uint8)
 TURN = np.array([[1.1 * np.cos(0.3), -1.1 * np.sin(0.3), 6.25], [1.1 * np.sin(0.3), 1.1 * np.cos(0.3), -7.5]])
 
 
-@pytest.mark.parametrize("draw", [warp_lanczos, warp_nearest])
+@pytest.mark.parametrize("draw", [warp_lanczos, warp_linear, warp_nearest])
 def test_a_shift_by_whole_pixels_moves_every_pixel_and_leaves_black(draw):
     shifted = draw(IMAGE, np.array([[1.0, 0, 7], [0, 1.0, -3]]), (40, 50))
     np.testing.assert_array_equal(shifted[:37, 7:], IMAGE[3:, :-7])
@@ -17,7 +17,7 @@ def test_a_shift_by_whole_pixels_moves_every_pixel_and_leaves_black(draw):
     assert not shifted[:, :7].any()
 
 
-@pytest.mark.parametrize("draw", [warp_lanczos, warp_nearest])
+@pytest.mark.parametrize("draw", [warp_lanczos, warp_linear, warp_nearest])
 def test_the_inverse_flag_takes_the_map_back(draw):
     there = draw(IMAGE, TURN, (45, 55))
     assert there.shape == (45, 55, 3)
