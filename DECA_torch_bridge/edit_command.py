@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import tqdm
 from jaxtyping import Float, UInt8
 
 from asccl_jax.data.aligned_frames import decode_picture
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compat=options.compat,
         )
         with writing(folder), whole_folder(folder) as unfinished:
-            for index, frame in pictures:
+            for index, frame in tqdm.tqdm(pictures, total=len(codes), unit="frame", dynamic_ncols=True, disable=None):
                 for kind, picture in frame.items():
                     (unfinished / kind).mkdir(exist_ok=True)
                     (unfinished / kind / f"{index:06d}.png").write_bytes(encode_png(picture))

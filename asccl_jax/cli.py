@@ -42,6 +42,13 @@ COMMANDS: dict[str, Command] = {
     "import-tracks": Command(
         "DECA_torch_bridge.import_tracks", "turn published coefficient files into tracks to train on", "bridge,prep"
     ),
+    "manipulate": Command("DECA_torch_bridge.video.command", "give the face in a video another emotion", "bridge,prep"),
+    "compose": Command(
+        "DECA_torch_bridge.video.compose_command", "lay rendered faces back into their video", "bridge,prep"
+    ),
+    "train-renderer": Command(
+        "DECA_torch_bridge.video.train_command", "train a renderer for the person in a video", "bridge,prep"
+    ),
     "manipulate-coefficients": Command("asccl_jax.infer.command", "give code dicts another emotion"),
     "evaluate-manipulator": Command(
         "asccl_jax.evals.evaluate_manipulator", "score trained manipulators against exact truth"
@@ -51,6 +58,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "render": Command("asccl_jax.infer.render_command", "draw faces from what was reconstructed, edited or not"),
     "evaluate-renderer": Command("asccl_jax.evals.evaluate_renderer", "score trained renderers against true frames"),
+    "evaluate": Command("data_prep.evaluate.command", "score manipulated videos as the papers do, and more", "prep"),
     "convert": Command("DECA_torch_bridge.convert", "convert weights between PyTorch and Flax", "bridge"),
     "bench": Command("asccl_jax.bench.__main__", "measure speed and memory"),
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 from asccl_jax.errors import InputError
 from data_prep.clips import Clip, Problem, emotion_name, reject_duplicates, sentence_key
 
-__all__ = ["LAYOUTS", "apply_transcripts", "find_clips"]
+__all__ = ["AUDIO_SUFFIXES", "LAYOUTS", "VIDEO_SUFFIXES", "apply_transcripts", "find_clips", "read_csv"]
 
 LAYOUTS = ("mead", "ravdess", "list")
 
@@ -79,7 +79,7 @@ def apply_transcripts(clips: Sequence[Clip], path: Path) -> list[Clip]:
       InputError: The file is missing or lacks a column, or no row matches any clip.
     """
     sentences: dict[tuple[str, str, str], str] = {}
-    for row in _read_csv(path, ("speaker", "emotion", "clip", "sentence")):
+    for row in read_csv(path, ("speaker", "emotion", "clip", "sentence")):
         try:
             emotion = emotion_name(row["emotion"]) if row["emotion"] else ""
         except ValueError:
@@ -225,7 +225,7 @@ def _renamed_ravdess_clip(path: Path, audio: Path | None) -> Clip | Problem:
 
 def _find_listed(table: Path) -> Found:
     """A CSV with the columns path, speaker, emotion, sentence and, if wanted, split, take, audio, landmarks."""
-    for number, row in enumerate(_read_csv(table, ("path", "speaker", "emotion", "sentence")), start=2):
+    for number, row in enumerate(read_csv(table, ("path", "speaker", "emotion", "sentence")), start=2):
         split, take = row.get("split") or None, row.get("take") or ""
         if split not in (None, "train", "validation"):
             raise InputError(f"{table}, line {number}: split {split!r}: expected train, validation or nothing")
@@ -263,7 +263,12 @@ def _find_listed(table: Path) -> Found:
         )
 
 
-def _read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
+def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
+    """Returns the rows of a CSV file by the headings of its first line, cells without spaces around them.
+
+    Raises:
+      InputError: The file cannot be read, or lacks a required column.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)

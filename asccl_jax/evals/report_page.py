@@ -13,10 +13,10 @@ from asccl_jax.data.atomic import write_atomically
 from asccl_jax.evals.figure_style import png
 from asccl_jax.evals.metric_text import CLEAR, Grid
 
-__all__ = ["Card", "Page", "Picture", "Section", "write_page"]
+__all__ = ["Card", "Film", "Page", "Picture", "Section", "write_page"]
 
 _TEMPLATE = "page.html.jinja"
-_PROSE = ("what it asks", "where", "from", "value")
+_PROSE = ("what it asks", "what it is", "where", "from", "value", "why")
 """Headings of columns that hold words and are set to the left."""
 
 _MARKS = {"met": "good", "MISSED": "bad"}
@@ -42,6 +42,25 @@ class Picture:
 
 
 @dataclasses.dataclass(frozen=True)
+class Film:
+    """A video that plays in the page.
+
+    Attributes:
+      name: Of its file, without ending.
+      caption: What it shows.
+      content: An mp4 file, small enough to lie in the page.
+      poster: A JPEG file that stands in its place until it plays.
+      width: Of its frames, pixels.
+    """
+
+    name: str
+    caption: str
+    content: bytes
+    poster: bytes
+    width: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Section:
     """A part of the page.
 
@@ -51,6 +70,7 @@ class Section:
       pictures: Figures.
       grids: Tables.
       code: Lines to copy, or nothing.
+      films: Videos, above the figures.
     """
 
     title: str
@@ -58,6 +78,7 @@ class Section:
     pictures: tuple[Picture, ...] = ()
     grids: tuple[Grid, ...] = ()
     code: str = ""
+    films: tuple[Film, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,14 +103,17 @@ class Page:
 def write_page(directory: Path, page: Page, *, name: str = "report.html") -> Path:
     """Writes the page and, beside it, each of its pictures as a PNG; returns the page's path.
 
-    The page holds its pictures itself, so that it can be sent on alone and opens without a network.
+    The page holds its pictures and videos itself, so that it can be sent on alone and opens without a network.
     """
     directory.mkdir(parents=True, exist_ok=True)
     embedded = {}
     for picture in (picture for section in page.sections for picture in section.pictures):
         content = png(picture.figure)
         write_atomically(directory / f"{picture.name}.png", content)
-        embedded[picture.name] = "data:image/png;base64," + base64.b64encode(content).decode()
+        embedded[picture.name] = _embedded("image/png", content)
+    for film in (film for section in page.sections for film in section.films):
+        embedded[film.name] = _embedded("video/mp4", film.content)
+        embedded[f"{film.name} poster"] = _embedded("image/jpeg", film.poster)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -101,3 +125,7 @@ def write_page(directory: Path, page: Page, *, name: str = "report.html") -> Pat
     template = environment.get_template(_TEMPLATE)
     write_atomically(path, template.render(page=page, embedded=embedded, prose=_PROSE, marks=_MARKS, clear=CLEAR))
     return path
+
+
+def _embedded(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64," + base64.b64encode(content).decode()

@@ -64,12 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     claim_folder(options.output, _SETTINGS_FILE, _settings(renderer, options), overwrite=options.overwrite)
     renderer = jax.device_put(renderer)
     written = 0
-    for clip in tqdm.tqdm(chosen, unit="clip", dynamic_ncols=True, disable=None):
+    several = None if len(chosen) > 1 else True  # a bar of its frames is enough for a single clip
+    for clip in tqdm.tqdm(chosen, unit="clip", dynamic_ncols=True, disable=several):
         folder = options.output / clip.clip
         if folder.is_dir() and not options.overwrite:
             continue
         with writing(folder), whole_folder(folder) as unfinished:
-            for number, image in _render(renderer, clips, clip, options):
+            frames = _render(renderer, clips, clip, options)
+            for number, image in tqdm.tqdm(
+                frames, total=len(clip.frames), unit="frame", dynamic_ncols=True, disable=None, leave=several
+            ):
                 (unfinished / f"{number:06d}.png").write_bytes(_png(image))
                 written += 1
     sys.stdout.write(f"{options.output}: {len(chosen)} clips, {written} frames written\n")

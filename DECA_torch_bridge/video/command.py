@@ -1,0 +1,274 @@
+"""`asccl manipulate`: a video in, the same video with another emotion out."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from asccl_jax.data.atomic import write_atomically
+from asccl_jax.data.rendered_records import UNTRUSTED
+from asccl_jax.data.schema import EMOTIONS
+from asccl_jax.errors import InputError, exit_on_input_error, writing
+from DECA_torch_bridge.video.child_process import ChildError, Stopped, ending_on_signals
+from DECA_torch_bridge.video.input_checks import VideoCheck, check_disk, check_sound, check_video, require_video
+from DECA_torch_bridge.video.media import CONTAINERS, is_same_file
+from DECA_torch_bridge.video.reconstruct_options import add_reconstruct_options, reconstruct_options
+from DECA_torch_bridge.video.stage_runs import (
+    Stage,
+    StageOutcome,
+    WorkFolder,
+    digest,
+    file_facts,
+    outcome_table,
+    run_stages,
+)
+from DECA_torch_bridge.video.stages import STAGES, Manipulation
+from DECA_torch_bridge.video.trained_networks import DEMO, person_remark, require_network, run_config
+
+__all__ = ["main"]
+
+_DESCRIPTION = """\
+Gives the face in a video another emotion, told by label or shown by another video; what it says, its pose, all around
+it and the sound stay. As many frames come out as went in, at the same times; frames without a face stay as they are.
+"""
+
+_EXAMPLES = """\
+examples:
+  asccl manipulate talk.mp4 --emotion happy -o happy.mp4
+  asccl manipulate talk.mp4 --emotion sad angry --transition linear --renderer runs/ann/renderer -o change.mp4
+  asccl manipulate talk.mp4 --reference actor.mp4 --intensity 1.2 -o like_actor.mp4
+
+The stages (reconstruct, reference, edit, conditioning, render, compose) are commands of their own that work in one
+folder. Interrupted, the same command goes on; with --keep, another setting does again only what depends on it.
+Exit status: 0 done, 1 a stage failed, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM.
+"""
+
+
+@exit_on_input_error
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the pipeline and returns the exit status.
+
+    Args:
+      arguments: Words after the command's name; None takes those of the process.
+
+    Raises:
+      InputError: Anything wrong with what the user gave.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        with ending_on_signals():
+            return _run(options)
+    except ChildError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2 if error.status == 2 else 1
+    except Stopped as signal:
+        sys.stderr.write(f"\nstopped by {signal}; the same command goes on\n")
+        return 128 + signal.number
+
+
+def _run(options: argparse.Namespace) -> int:
+    run, work = _manipulation(options), WorkFolder(_work(options))
+    _check_stages(run, options)
+    _check_output(run, work, options)
+    check = _checked(run, work, options)
+    for remark in (*check.remarks(run.video), person_remark(run.renderer, _speaker(run), run.video)):
+        if remark:
+            _say(f"note: {remark}")
+    with work.claimed() as held:
+        work.write_note("input", {"key": _input_key(run, options), **check.to_json()})
+        work.write_note("output", {"path": str(run.output.absolute())})
+        outcomes = run_stages(
+            run.stages(),
+            work,
+            first=options.first,
+            last=options.until,
+            shown=sys.stderr.buffer,
+            say=_say,
+            after=lambda stage: _after(stage, run),
+            held=[held],
+        )
+        _write_times(run, check, outcomes)
+        if options.until is None and not options.keep and options.work is None:
+            work.remove()
+    sys.stdout.write(outcome_table(outcomes) + _result(run, check, options))
+    return 0
+
+
+def _result(run: Manipulation, check: VideoCheck, options: argparse.Namespace) -> str:
+    if options.until not in (None, "compose"):
+        return f"stopped after {options.until}, as asked; all so far is in {run.work}\n"
+    return f"{run.output}: {check.frames:,} frames, {check.duration_s:.1f} s\n"
+
+
+def _after(stage: Stage, run: Manipulation) -> None:
+    """Says which frames stay as they are."""
+    if stage.name != "reconstruct":
+        return
+    with np.load(run.track, allow_pickle=False) as track:
+        left_out = int(((track["flags"] & UNTRUSTED) > 0).sum())
+        count = len(track["flags"])
+    if left_out:
+        _say(f"note: {left_out:,} of {count:,} frames show no face that can be trusted; they stay as they are")
+
+
+def _checked(run: Manipulation, work: WorkFolder, options: argparse.Namespace) -> VideoCheck:
+    """Looks at the input, or remembers what it was found to be."""
+    note, key = work.note("input"), _input_key(run, options)
+    if note.pop("key", None) == key:
+        return VideoCheck.from_json(note)
+    _say("looking at the input ...")
+    check = check_video(run.video, "VIDEO", keep_cuts=options.keep_cuts)
+    check_sound(run.video, run.output)
+    frames = check.frames
+    if run.reference is not None:
+        other = check_video(run.reference, "--reference", keep_cuts=True)
+        frames += other.frames
+    check_disk(run.work, frames, "--work")
+    return check
+
+
+def _input_key(run: Manipulation, options: argparse.Namespace) -> str:
+    return digest(file_facts(run.video, run.reference), options.keep_cuts)
+
+
+def _write_times(run: Manipulation, check: VideoCheck, outcomes: Sequence[StageOutcome]) -> None:
+    path = run.work.with_name(f"{run.work.name}.json")
+    content = {
+        "video": str(run.video),
+        "output": str(run.output),
+        "input": check.to_json(),
+        "stages": [dataclasses.asdict(outcome) for outcome in outcomes],
+    }
+    with writing(path):
+        write_atomically(path, json.dumps(content, indent=1) + "\n")
+
+
+def _speaker(run: Manipulation) -> str:
+    return run.reading.speaker or run.video.stem
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
+
+
+def _work(options: argparse.Namespace) -> Path:
+    chosen: Path = options.work or options.output.with_suffix(".work")
+    return chosen.absolute()
+
+
+def _manipulation(options: argparse.Namespace) -> Manipulation:
+    """Returns the run that is asked for; everything that can be checked without reading a video is."""
+    require_video(options.video, "VIDEO")
+    if not 0 <= options.intensity <= 1.5:
+        raise InputError(f"--intensity {options.intensity:g}: expected 0 (no change of emotion) to 1.5")
+    require_network(options.manipulator, "manipulator")
+    require_network(options.renderer, "renderer")
+    if options.segmenter is not None and not options.segmenter.is_file():
+        raise InputError(f"--segmenter {options.segmenter}: no such file")
+    reading = reconstruct_options(options)
+    reading.check(options.video)
+    reading_reference = dataclasses.replace(
+        reading,
+        speaker="",
+        shown_emotion="",
+        landmarks_dir=options.reference_landmarks_dir or options.landmarks_dir,
+    )
+    if options.reference is not None:
+        require_video(options.reference, "--reference")
+        reading_reference.check(options.reference)
+    return Manipulation(
+        video=options.video,
+        output=options.output,
+        work=_work(options),
+        emotions=tuple(options.emotion or ()),
+        reference=options.reference,
+        intensity=options.intensity,
+        transition=options.transition,
+        seed=options.seed,
+        manipulator=options.manipulator,
+        renderer=options.renderer,
+        detail=bool(run_config(options.renderer).get("data", {}).get("detail")),
+        reading=reading,
+        reading_reference=reading_reference,
+        segmenter=options.segmenter,
+        blend=options.blend,
+        label=options.label,
+        crf=options.crf,
+    )
+
+
+def _check_stages(run: Manipulation, options: argparse.Namespace) -> None:
+    names = [stage.name for stage in run.stages()]
+    for option, name in (("--from", options.first), ("--until", options.until)):
+        if name is not None and name not in names:
+            raise InputError(f"{option} {name}: there is no such stage without --reference")
+    if None not in (options.first, options.until) and names.index(options.first) > names.index(options.until):
+        raise InputError(f"--from {options.first} --until {options.until}: the stages are {', '.join(names)}")
+
+
+def _check_output(run: Manipulation, work: WorkFolder, options: argparse.Namespace) -> None:
+    work.check()
+    if run.output.is_dir() or run.output.suffix.lower() not in CONTAINERS:
+        raise InputError(f"-o {run.output}: expected the name of a video to write, ending in {', '.join(CONTAINERS)}")
+    if any(is_same_file(run.output, video) for video in (run.video, run.reference) if video is not None):
+        raise InputError(f"-o {run.output}: is an input; give another name")
+    own = work.note("output").get("path") == str(run.output.absolute())
+    if run.output.exists() and not own and not options.overwrite:
+        raise InputError(f"-o {run.output}: is there already; give another name, or --overwrite")
+    with writing(run.output.parent):
+        run.output.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="asccl manipulate",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("video", type=Path, metavar="VIDEO", help="one scene of one person, with or without sound")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--emotion", nargs="+", choices=EMOTIONS, metavar="E", help=f"some of {', '.join(EMOTIONS)}")
+    wanted.add_argument("--reference", type=Path, metavar="VIDEO", help="video whose expression is taken")
+    add("--intensity", type=float, default=1.0, metavar="X", help="0 (none) to 1.5 (exaggerated); default: 1")
+    add("--transition", choices=("steps", "linear"), default="steps", help="how several emotions follow each other")
+    add("--seed", type=int, default=0, metavar="N", help="another seed is another variety of the emotion (default: 0)")
+    place = f"DIR (default: {DEMO}, of launch/demo_video.sh)"
+    add("--manipulator", type=Path, default=DEMO / "manipulator", metavar="DIR", help=f"manipulator, {place}")
+    add("--renderer", type=Path, default=DEMO / "renderer", metavar="DIR", help=f"renderer of this person, {place}")
+    add("-o", "--output", type=Path, required=True, metavar="OUT", help="video to write, as out.mp4")
+    add("--overwrite", action="store_true", help="replace OUT though it was not written by this run")
+    add("--keep-cuts", action="store_true", help="take a video that seems to have several scenes")
+    _add_stages(parser)
+    _add_composing(parser)
+    add_reconstruct_options(parser)
+    add("--reference-landmarks-dir", type=Path, metavar="DIR", help="the same for the video of --reference")
+    return parser
+
+
+def _add_stages(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("stages").add_argument
+    add("--work", type=Path, metavar="DIR", help="folder of the stages' files, kept (default: OUT.work, removed)")
+    add("--keep", action="store_true", help="keep OUT.work")
+    add("--from", dest="first", choices=STAGES, metavar="STAGE", help=f"do again from here: {', '.join(STAGES)}")
+    add("--until", choices=STAGES, metavar="STAGE", help="stop after this one, and keep the work")
+
+
+def _add_composing(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("putting the face back (passed on to asccl compose)").add_argument
+    add("--blend", choices=("pyramid", "copy"), default="pyramid", help="how the edges are blended (pyramid)")
+    add("--segmenter", type=Path, metavar="FILE", help="face segmentation network (default: the head model's outline)")
+    add("--label", action="store_true", help="draw a visible label that says the video is synthetic")
+    add("--crf", type=int, metavar="N", help="quality of the encoder, less is better")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,210 @@
+"""What is looked at before any work on a video: can it be read, is it one scene, is there room on the disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from asccl_jax.errors import InputError
+from data_prep.decode import BrokenMediaError, read_frames
+from DECA_torch_bridge.video.marked_writer import CONTAINERS
+from DECA_torch_bridge.video.scene_cuts import SceneCuts
+
+__all__ = ["VideoCheck", "check_disk", "check_sound", "check_video", "require_video"]
+
+_SAMPLED = 8
+"""Frames in which faces are counted."""
+_SAMPLED_EVERY = 15
+"""Frames between those in which faces are first counted; doubled as the video goes on, so that few are counted."""
+_DETECTOR_SIDE = 480
+_COMPARABLE = 0.4
+"""Of the widest face: what is narrower is a picture on a wall, or nothing."""
+_SHOWN_CUTS = 5
+_BYTES_PER_FRAME = 450_000
+"""Of the work folder: records twice while they are assembled, pictures of the edit, drawn faces."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoCheck:
+    """What a video turned out to be.
+
+    Attributes:
+      frames: How many it has.
+      unreadable: Frames that cannot be decoded.
+      width: Upright, in pixels.
+      height: Likewise.
+      duration_s: From the first to the last frame.
+      steady: Whether its frame rate is constant, to a tenth of a frame.
+      cuts_s: Times at which another scene begins.
+      several_faces: Share of sampled frames that show several faces of comparable size.
+    """
+
+    frames: int
+    unreadable: int
+    width: int
+    height: int
+    duration_s: float
+    steady: bool
+    cuts_s: tuple[float, ...]
+    several_faces: float
+
+    def remarks(self, video: Path) -> list[str]:
+        """Returns lines that a person should read; none for a plain video."""
+        said = []
+        if self.several_faces > 0.5:
+            said.append(
+                f"{video}: several faces; only one is changed, the largest (with precomputed landmarks: the one they"
+                " are of)"
+            )
+        if self.cuts_s:
+            said.append(f"{video}: scenes begin at {_times(self.cuts_s)}; kept, as --keep-cuts says")
+        if self.unreadable:
+            said.append(f"{video}: {self.unreadable} of {self.frames} frames cannot be read")
+        return said
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns it as JSON can hold it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> VideoCheck:
+        """Returns what `to_json` gave."""
+        return cls(**{**content, "cuts_s": tuple(content["cuts_s"])})
+
+
+def require_video(path: Path, option: str) -> None:
+    """Raises `InputError` unless a file is there.
+
+    Args:
+      path: The file.
+      option: What the user calls it.
+    """
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder, expected a video file")
+    if not path.is_file():
+        raise InputError(f"{option} {path}: no such file, expected a video")
+
+
+def check_video(path: Path, option: str, *, keep_cuts: bool = False) -> VideoCheck:
+    """Reads a video once, frame by frame, and returns what it is.
+
+    Args:
+      path: The file.
+      option: What the user calls it, for messages.
+      keep_cuts: Whether it may have several scenes.
+
+    Raises:
+      InputError: No video, not one frame, or several scenes.
+    """
+    require_video(path, option)
+    try:
+        found = _read(path)
+    except BrokenMediaError as error:
+        raise InputError(f"{option} {path}: {error}") from error
+    if found.cuts_s and not keep_cuts:
+        raise InputError(
+            f"{option} {path}: {len(found.cuts_s) + 1} scenes, cut at {_times(found.cuts_s)}; a head is fitted to one"
+            " scene of one person: cut the video there, or give --keep-cuts if these are no cuts"
+        )
+    return found
+
+
+def check_disk(folder: Path, frames: int, option: str) -> None:
+    """Raises `InputError` if the disk of a folder, which need not exist, has no room for the work on so many frames."""
+    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.is_dir())
+    needed, free = frames * _BYTES_PER_FRAME, shutil.disk_usage(place).free
+    if needed > free:
+        room = f"about {needed / 1e9:,.1f} GB, {free / 1e9:,.1f} GB are free"
+        raise InputError(f"{option} {folder}: {frames:,} frames need {room}; name a folder on another disk")
+
+
+def check_sound(video: Path, output: Path) -> None:
+    """Raises `InputError` if the format of an output cannot hold the sound of a video as it is: it is never encoded."""
+    form = CONTAINERS[output.suffix.lower()]
+    with av.open(str(video)) as source, av.open(io.BytesIO(), "w", format=form) as target:
+        tracks = source.streams.audio
+        try:
+            for track in tracks:
+                target.add_stream_from_template(track)
+            if tracks:
+                target.start_encoding()
+        except (ValueError, av.error.FFmpegError) as error:
+            names = ", ".join(track.codec_context.name if track.codec_context else "unknown" for track in tracks)
+            raise InputError(
+                f"-o {output}: cannot hold the sound of {video} ({names}) as it is; name an output that ends in .mkv"
+            ) from error
+
+
+def _read(path: Path) -> VideoCheck:
+    cuts, times, unreadable, size = SceneCuts(), [], 0, (0, 0)
+    faces = _FaceCounts()
+    for frame in read_frames(path):
+        times.append(frame.time_s)
+        cuts.add(frame.image)
+        if frame.image is None:
+            unreadable += 1
+            continue
+        size = frame.image.shape[:2]
+        faces.see(frame.index, frame.image)
+    steps = np.diff(times)
+    return VideoCheck(
+        frames=len(times),
+        unreadable=unreadable,
+        width=size[1],
+        height=size[0],
+        duration_s=round(times[-1], 3),
+        steady=bool(not len(steps) or np.abs(steps - np.median(steps)).max() <= 0.1 * np.median(steps)),
+        cuts_s=tuple(round(times[number], 2) for number in cuts.found()),
+        several_faces=faces.share_of_several,
+    )
+
+
+class _FaceCounts:
+    """Counts faces in few frames, evenly spaced however long the video turns out to be."""
+
+    def __init__(self) -> None:
+        self._counts: dict[int, int] = {}
+        self._every = _SAMPLED_EVERY
+
+    def see(self, number: int, image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Counts in the frame if it is one of those."""
+        if number % self._every:
+            return
+        self._counts[number] = _faces(image)
+        if len(self._counts) > _SAMPLED:
+            self._every *= 2
+            self._counts = {place: count for place, count in self._counts.items() if place % self._every == 0}
+
+    @property
+    def share_of_several(self) -> float:
+        """Share of the frames looked at with more than one face."""
+        return sum(count > 1 for count in self._counts.values()) / max(len(self._counts), 1)
+
+
+def _faces(image: UInt8[np.ndarray, "h w 3"]) -> int:
+    """Frontal faces that are not much smaller than the largest."""
+    scale = min(_DETECTOR_SIDE / max(image.shape[:2]), 1.0)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    if scale < 1:
+        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    widths = [int(box[2]) for box in _detector().detectMultiScale(grey, 1.1, 6)]
+    return sum(width >= _COMPARABLE * max(widths) for width in widths)
+
+
+@functools.cache
+def _detector() -> cv2.CascadeClassifier:
+    return cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"))
+
+
+def _times(seconds: tuple[float, ...]) -> str:
+    shown = ", ".join(f"{time:g} s" for time in seconds[:_SHOWN_CUTS])
+    return shown + (f" and {len(seconds) - _SHOWN_CUTS} more" if len(seconds) > _SHOWN_CUTS else "")

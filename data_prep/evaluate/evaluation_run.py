@@ -1,0 +1,105 @@
+"""What the steps of one evaluation share: networks, sources of landmarks, stored results, a few threads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from asccl_jax.evals.video_driver_maps import Setting
+from asccl_jax.evals.video_evaluation import Refusal
+from data_prep.clips import Clip
+from data_prep.decode import BrokenMediaError, Sound, read_sound
+from data_prep.evaluate.face_networks import FaceNetworks
+from data_prep.evaluate.landmark_sources import LandmarkFinder
+from data_prep.evaluate.mouth_probe import MouthProbe
+from data_prep.evaluate.score_cache import Fingerprints, ScoreCache
+from data_prep.evaluate.video_features import VideoFeatures, read_features
+
+__all__ = ["EvaluationSettings", "Run"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings:
+    """What is asked for beside the clips.
+
+    Attributes:
+      setting: Driver map to check the clips against, or None.
+      limit: Most clips of each side.
+      allow_lengths: Score the common part of clips of different lengths.
+      crop: Show networks the face, cut out by its landmarks.
+      threads: Clips worked on at a time.
+    """
+
+    setting: Setting | None = None
+    limit: int | None = None
+    allow_lengths: bool = False
+    crop: bool = False
+    threads: int = 1
+
+
+class Run:
+    """One evaluation: what its steps share.
+
+    Args:
+      networks: What judges faces.
+      finder: Where landmarks come from.
+      cache: Where results are kept.
+      fingerprints: Of files.
+      settings: What is asked for.
+      advance: Called after each clip.
+    """
+
+    def __init__(
+        self,
+        networks: FaceNetworks,
+        finder: LandmarkFinder,
+        cache: ScoreCache,
+        fingerprints: Fingerprints,
+        settings: EvaluationSettings,
+        advance: Callable[[], object],
+    ) -> None:
+        self.networks, self.finder, self.cache = networks, finder, cache
+        self.fingerprints, self.settings, self.advance = fingerprints, settings, advance
+        self.refused: list[Refusal] = []
+
+    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Results in the order of the items, whatever order they were worked on in."""
+        with ThreadPoolExecutor(max_workers=self.settings.threads) as pool:
+            futures = [pool.submit(work, item) for item in items]
+            try:
+                results = []
+                for future in futures:
+                    results.append(future.result())
+                    self.advance()
+                return results
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def features(
+        self, clip: Clip, probe: MouthProbe | None = None, source: VideoFeatures | None = None
+    ) -> VideoFeatures | str:
+        """What a video shows, or why it cannot be read."""
+        try:
+            marks = self.finder.choose(clip, probe=probe, source=None if source is None else source.landmarks)
+            key = self.fingerprints.of(clip.video)
+            return read_features(clip, key, marks, self.networks.parts, self.cache, crop=self.settings.crop)
+        except BrokenMediaError as error:
+            return str(error)
+
+    def sound(self, clip: Clip, other: Clip | None) -> tuple[Sound, str, str] | None:
+        """A clip's sound or else that of its source; its fingerprint; whose it is. None if both are silent."""
+        for one, whose in ((clip, "own"), (other, "source")):
+            if one is not None:
+                path = one.audio or one.video
+                if path.is_file():
+                    try:
+                        return read_sound(path), self.fingerprints.of(path), whose
+                    except BrokenMediaError:
+                        continue
+        return None
