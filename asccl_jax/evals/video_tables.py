@@ -24,6 +24,9 @@ def stratified_mean(groups: Sequence[Float[np.ndarray, " _"]]) -> Interval:
 
     Args:
       groups: The values of each group, one or more each.
+
+    Returns:
+      The mean; its interval is NaN where no group has two values, as nothing then tells how they scatter.
     """
     random = np.random.default_rng(0)
     samples = np.zeros(RESAMPLES)
@@ -31,7 +34,7 @@ def stratified_mean(groups: Sequence[Float[np.ndarray, " _"]]) -> Interval:
         shares = random.multinomial(len(values), np.full(len(values), 1 / len(values)), size=RESAMPLES) / len(values)
         samples += shares @ values / len(groups)
     value = float(np.mean([values.mean() for values in groups]))
-    low, high = np.percentile(samples, _PERCENT)
+    low, high = np.percentile(samples, _PERCENT) if max(map(len, groups)) > 1 else (np.nan, np.nan)
     return Interval(value, float(low), float(high), sum(map(len, groups)))
 
 

@@ -25,6 +25,11 @@ def test_intervals_shrink_with_clips_and_hold_the_spread_of_means():
     assert few.high - few.low > 5 * (many.high - many.low)
 
 
+def test_one_clip_an_emotion_has_no_interval():
+    assert np.isnan(stratified_mean([np.array([1.0]), np.array([3.0])]).low)
+    assert stratified_mean([np.array([1.0]), np.array([3.0, 4.0])]).low == 2.0
+
+
 def test_clips_without_a_figure_do_not_count():
     clips = [clip("happy", 1.0), ClipScores("d", "Ann", "sad", "s", 10, {})]
     assert set(by_emotion(metric("lip_landmark_distance"), clips, ())) == {"happy"}

@@ -81,9 +81,11 @@ def compare(
 def _judge_exact(
     stored: str, name: str, found: np.ndarray, golden: Mapping[str, np.ndarray], results: Replayed
 ) -> Line:
+    again = results.again and _find(name, golden[stored], golden, results.again)
     unknown = results.unknown.get(name, np.zeros(found.shape, bool))
-    line = _judge(stored, np.where(unknown, golden[stored], found), golden, exact_bound(stored, golden))
-    left_out = f"; {unknown.sum()} of {unknown.size} entries are of unknown random choices" if unknown.any() else ""
+    spread = 0.0 if again is None else float(np.nanmax(np.where(unknown, 0.0, np.abs(found - again))))
+    line = _judge(stored, np.where(unknown, golden[stored], found), golden, exact_bound(stored, golden, spread))
+    left_out = f"; {unknown.sum()} of {unknown.size} entries are left to chance or rounding" if unknown.any() else ""
     return dataclasses.replace(line, note=line.note + left_out)
 
 

@@ -51,7 +51,9 @@ class Replayed:
       spreads: Largest difference of an array between this run and an exact one of the same code: the spread of arrays
         of which the golden states none.
       grey_levels: By how much arrays of grey levels may differ; other arrays of whole numbers must be equal.
-      unknown: Entries, marked by array, whose float64 twins come of random choices that the golden does not hold.
+      unknown: Entries, marked by array, whose float64 twins come of random choices that the golden does not hold, or of
+        rounding alone.
+      again: The same from weights off by the reference's rounding: what that makes of several updates in float64.
     """
 
     tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -60,6 +62,7 @@ class Replayed:
     spreads: dict[str, float] = dataclasses.field(default_factory=dict)
     grey_levels: dict[str, float] = dataclasses.field(default_factory=dict)
     unknown: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    again: Replayed | None = None
 
 
 @dataclasses.dataclass

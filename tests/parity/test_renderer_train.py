@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 
+from asccl_jax.models.normalisation import InstanceNorm
 from asccl_jax.tasks.frame_adversaries import judged_frames
 from asccl_jax.tasks.frame_chunks import in_one_row
 from tests.parity import recipe, renderer_train
@@ -51,3 +53,20 @@ def test_losses_and_discriminator_gradients_of_the_first_step_are_met():
     stored = {key: value for key, value in golden.items() if key.startswith(f"{name}/")}
     lines = list(compare(stored, replayed, read_spreads(GOLDENS / "README.md", "renderer_train")))
     assert [line.name for line in lines if line.passed] == [f"{name}/keys", f"{name}/l2", f"{name}/samples"]
+
+
+@pytest.mark.parametrize("mean", [0.0, 3.0])
+def test_reference_norm_rounds_by_a_side_of_the_map_and_ours_by_far_less(mean):
+    # What the nudge of the float64 replay rests on: maps of the size of the golden's frames.
+    side = 64
+    maps = np.random.default_rng(0).standard_normal((1, side, side, 8)) + mean
+    exact = maps.astype(np.longdouble)
+    centred = exact - exact.mean((1, 2), keepdims=True)
+    exact = centred / np.sqrt(np.square(centred).mean((1, 2), keepdims=True) + np.longdouble(1e-5))
+    channels_first = torch.as_tensor(np.ascontiguousarray(np.moveaxis(maps, -1, 1)))
+    reference = np.moveaxis(torch.nn.functional.instance_norm(channels_first).numpy(), 1, -1)
+    with jax.enable_x64(True):
+        ours = np.asarray(InstanceNorm(dtype=jnp.float64).apply({}, jnp.asarray(maps)))
+    off = float(np.abs(reference - exact).max()) / np.finfo(np.float64).epsneg
+    assert side / 4 < off < side * 4
+    assert float(np.abs(ours - exact).max()) / np.finfo(np.float64).epsneg < side / 4
