@@ -22,11 +22,13 @@ size="${ASCCL_DEMO_SIZE:-demo}"
 emotions=(happy sad angry surprised fear disgusted)
 
 recipe_options=()
+renderer_recipe="configs/renderer.py:video"
 tracks_options=()
 actors_options=(--sentences 4 --held-out-sentences 3)
 if [ "$size" = "smoke" ]; then
   emotions=(happy sad)
   recipe_options=(--config.report_groups=0)
+  renderer_recipe="configs/renderer.py:smoke"
   tracks_options=(--speakers 2 --validation-speakers 1 --sentences 1 --validation-sentences 1)
   actors_options=(--size 96 --sentences 1 --held-out-sentences 1 --emotions-per-sentence 1 --syllables 2 2)
 elif [ "$size" != "demo" ]; then
@@ -46,6 +48,7 @@ once() {
   touch "$mark"
 }
 
+# Of the manipulator alone: what the metric does to a small renderer is not worth the time (README, Render the face).
 metric=""
 if [ "$size" = "demo" ] && [ -e runs/quickstart/metric/best ]; then
   metric="runs/quickstart/metric"
@@ -53,7 +56,7 @@ elif [ "$size" = "demo" ]; then
   say "No metric in runs/quickstart/metric (bash launch/quickstart.sh trains it): going on without its supervision"
 fi
 
-say "1/4 The manipulator (three minutes on two cores, eleven with the metric) -> $directory/manipulator"
+say "1/4 The manipulator (three minutes on two cores, eight with the metric) -> $directory/manipulator"
 once tracks asccl synthesise tracks "${tracks_options[@]}" --output "$directory/tracks"
 once head asccl assets export --output "$directory/tracks/head.npz"
 once manipulator python -m asccl_jax.main --config "configs/manipulator.py:$size" --config.data.dir "$directory/tracks" \
@@ -64,8 +67,8 @@ if [ -n "$video" ]; then
   place="$directory/$name"
   renderer="$place/person/renderer"
   say "2/4 A renderer for $video (ten minutes on two cores) -> $renderer"
-  once "renderer-$name" asccl train-renderer "$video" ${metric:+--metric "$metric"} --workdir "$place/person" \
-    --config "configs/renderer.py:$size" "${recipe_options[@]}" "${options[@]}"
+  once "renderer-$name" asccl train-renderer "$video" --workdir "$place/person" --config "$renderer_recipe" \
+    "${recipe_options[@]}" "${options[@]}"
   speaker="$name" sentence="clip"
   source_path="$(cd "$(dirname "$video")" && pwd)/$(basename "$video")"
 else
@@ -75,8 +78,8 @@ else
   once actors asccl synthesise actors --seed 1 --actors 1 "${actors_options[@]}" --output "$directory/actors"
   once records asccl reconstruct "$directory/actors/clips.csv" --layout list --landmarks precomputed \
     --landmark-table synthetic --output "$directory/records"
-  once renderer python -m asccl_jax.main --config "configs/renderer.py:$size" --config.data.dir "$directory/records" \
-    --config.metric.path "$metric" --workdir "$renderer" "${recipe_options[@]}"
+  once renderer python -m asccl_jax.main --config "$renderer_recipe" --config.data.dir "$directory/records" \
+    --workdir "$renderer" "${recipe_options[@]}"
   IFS=, read -r clip speaker _ sentence _ < <(grep ',neutral,[^,]*,validation' "$directory/actors/clips.csv")
   video="$directory/actors/$clip"
   source_path="../actors/$clip"
@@ -129,4 +132,5 @@ else
 fi
 
 say "Watch $place/side_by_side.mp4; for figures:"
-echo "asccl evaluate --real $place/real --fake $place/fake --source $place/source --report $place/report"
+echo "asccl evaluate --real $place/real --fake $place/fake --source $place/source \\
+  --report $place/report --landmarks precomputed probe"
