@@ -10,7 +10,7 @@ CPU cores. A start to fine-tune from: `asccl convert manipulator 20_nets.pth DIR
 
 Variants, `--config configs/manipulator.py:NAME`:
 
-- `demo`: narrow networks on the synthetic speakers; three minutes on two CPU cores, eleven with the demo's metric.
+- `demo`: narrow networks on the synthetic speakers; three minutes on two CPU cores, eight with the demo's metric.
   Expect the emotion asked for in nearly all frames, a jaw correlation of 0.99 and a mouth error of about 4 mm.
 - `smoke`: a toy network, a few steps; seconds on one core. Expect nothing but that it runs.
 """
