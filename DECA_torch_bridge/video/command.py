@@ -15,9 +15,9 @@ from asccl_jax.data.atomic import write_atomically
 from asccl_jax.data.rendered_records import UNTRUSTED
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.errors import InputError, exit_on_input_error, writing
-from DECA_torch_bridge.video.child_process import ChildError, Stopped, ending_on_signals
 from DECA_torch_bridge.video.input_checks import VideoCheck, check_disk, check_sound, check_video, require_video
 from DECA_torch_bridge.video.media import CONTAINERS, is_same_file
+from DECA_torch_bridge.video.pipeline_command import exit_status, say
 from DECA_torch_bridge.video.reconstruct_options import add_reconstruct_options, reconstruct_options
 from DECA_torch_bridge.video.stage_runs import (
     Stage,
@@ -61,15 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       InputError: Anything wrong with what the user gave.
     """
     options = _parser().parse_args(arguments)
-    try:
-        with ending_on_signals():
-            return _run(options)
-    except ChildError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2 if error.status == 2 else 1
-    except Stopped as signal:
-        sys.stderr.write(f"\nstopped by {signal}; the same command goes on\n")
-        return 128 + signal.number
+    return exit_status(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -79,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
     check = _checked(run, work, options)
     for remark in (*check.remarks(run.video), person_remark(run.renderer, _speaker(run), run.video)):
         if remark:
-            _say(f"note: {remark}")
+            say(f"note: {remark}")
     with work.claimed() as held:
         work.write_note("input", {"key": _input_key(run, options), **check.to_json()})
         work.write_note("output", {"path": str(run.output.absolute())})
@@ -89,7 +81,7 @@ def _run(options: argparse.Namespace) -> int:
             first=options.first,
             last=options.until,
             shown=sys.stderr.buffer,
-            say=_say,
+            say=say,
             after=lambda stage: _after(stage, run),
             held=[held],
         )
@@ -114,7 +106,7 @@ def _after(stage: Stage, run: Manipulation) -> None:
         left_out = int(((track["flags"] & UNTRUSTED) > 0).sum())
         count = len(track["flags"])
     if left_out:
-        _say(f"note: {left_out:,} of {count:,} frames show no face that can be trusted; they stay as they are")
+        say(f"note: {left_out:,} of {count:,} frames show no face that can be trusted; they stay as they are")
 
 
 def _checked(run: Manipulation, work: WorkFolder, options: argparse.Namespace) -> VideoCheck:
@@ -122,7 +114,7 @@ def _checked(run: Manipulation, work: WorkFolder, options: argparse.Namespace) -
     note, key = work.note("input"), _input_key(run, options)
     if note.pop("key", None) == key:
         return VideoCheck.from_json(note)
-    _say("looking at the input ...")
+    say("looking at the input ...")
     check = check_video(run.video, "VIDEO", keep_cuts=options.keep_cuts)
     check_sound(run.video, run.output)
     frames = check.frames
@@ -151,11 +143,6 @@ def _write_times(run: Manipulation, check: VideoCheck, outcomes: Sequence[StageO
 
 def _speaker(run: Manipulation) -> str:
     return run.reading.speaker or run.video.stem
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
 
 
 def _work(options: argparse.Namespace) -> Path:

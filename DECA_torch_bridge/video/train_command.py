@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asccl_jax.errors import InputError, exit_on_input_error
-from DECA_torch_bridge.video.child_process import ChildError, Stopped, ending_on_signals, python_words
+from DECA_torch_bridge.video.child_process import python_words
 from DECA_torch_bridge.video.input_checks import VideoCheck, check_disk, check_video, require_video
+from DECA_torch_bridge.video.pipeline_command import exit_status, say
 from DECA_torch_bridge.video.reconstruct_options import (
     ReconstructOptions,
     add_reconstruct_options,
@@ -70,15 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise InputError(
             f"unexpected argument {unknown[0]!r}; see --help (entries of the recipe are --config.KEY=VALUE)"
         )
-    try:
-        with ending_on_signals():
-            return _run(options, others)
-    except ChildError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2 if error.status == 2 else 1
-    except Stopped as signal:
-        sys.stderr.write(f"\nstopped by {signal}; the same command goes on\n")
-        return 128 + signal.number
+    return exit_status(lambda: _run(options, others))
 
 
 def _run(options: argparse.Namespace, entries: Sequence[str]) -> int:
@@ -93,13 +86,13 @@ def _run(options: argparse.Namespace, entries: Sequence[str]) -> int:
     work.check()
     check = _checked(video, work, options)
     for remark in check.remarks(video):
-        _say(f"note: {remark}")
+        say(f"note: {remark}")
     if options.metric is None:
-        _say("note: no --metric: training without the supervision that the paper adds")
+        say("note: no --metric: training without the supervision that the paper adds")
     stages = _stages(options, entries, reading, recipe=recipe, work=work.path, frames=check.frames)
     with work.claimed() as held:
         work.write_note("input", {"key": _input_key(options), **check.to_json()})
-        outcomes = run_stages(stages, work, shown=sys.stderr.buffer, say=_say, held=[held])
+        outcomes = run_stages(stages, work, shown=sys.stderr.buffer, say=say, held=[held])
     renderer = stages[-1].output
     sys.stdout.write(outcome_table(outcomes))
     report = renderer / "report" / "report.html"
@@ -166,7 +159,7 @@ def _checked(video: Path, work: WorkFolder, options: argparse.Namespace) -> Vide
     note = work.note("input")
     if note.pop("key", None) == _input_key(options):
         return VideoCheck.from_json(note)
-    _say("looking at the input ...")
+    say("looking at the input ...")
     check = check_video(video, "VIDEO", keep_cuts=options.keep_cuts)
     check_disk(work.path, check.frames, work.option)
     return check
@@ -186,11 +179,6 @@ def _next(options: argparse.Namespace, renderer: Path) -> str:
         if getattr(options, name) != usual:
             words += [f"--{name}", getattr(options, name)]
     return shlex.join([*words, "-o", f"{options.video.stem}_happy.mp4"])
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
 
 
 def _parser() -> argparse.ArgumentParser:
