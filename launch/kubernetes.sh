@@ -161,7 +161,8 @@ follow_host() {
 }
 
 follow() {
-  local state="" index followers=()
+  local state="" index
+  followers=() # not local: the trap outlives this function
   mkdir -p "$logs"
   for ((index = 0; index < hosts; index++)); do
     follow_host "$index" >/dev/null 2>&1 &

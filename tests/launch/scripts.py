@@ -1,5 +1,6 @@
 """Launch scripts in a folder of their own, with stand-ins for training and for the tools of clusters."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -105,7 +106,20 @@ def launch(repository, script, *words, timeout=30, **settings):
         os.killpg(process.pid, signal.SIGKILL)
         output, errors = process.communicate()
         raise AssertionError(f"{script} did not end:\n{output}\n{errors}") from None
+    assert ended(process.pid), f"{script} left processes behind"
     return process.returncode, output, errors
+
+
+def ended(group, *, seconds=5):
+    """Whether all processes of a group end; what does not is killed."""
+    deadline = time.monotonic() + seconds
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(0.02)
+        os.killpg(group, signal.SIGKILL)
+        return False
+    return True
 
 
 def wait_for(path, text, *, seconds=30):
