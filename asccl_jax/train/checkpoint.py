@@ -6,6 +6,7 @@ killed at any moment finds its last complete checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -68,20 +69,8 @@ class Checkpoints:
         self.directory = directory.resolve()
         with writing(self.directory):
             self.directory.mkdir(parents=True, exist_ok=True)
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            item_handlers={
-                "state": ocp.StandardCheckpointHandler(),
-                "data": ocp.JsonCheckpointHandler(),
-                "config": ocp.JsonCheckpointHandler(),
-                "progress": ocp.JsonCheckpointHandler(),
-            },
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep,
-                enable_async_checkpointing=True,
-                cleanup_tmp_directories=True,
-            ),
-        )
+        self._keep = keep
+        self._manager = self._new_manager()
 
     def latest_step(self) -> int | None:
         """Returns the step of the newest complete checkpoint, or None."""
@@ -108,7 +97,15 @@ class Checkpoints:
             progress=ocp.args.JsonSave(progress),
         )
         with writing(self.directory):
-            self._manager.save(step, args=parts, force=True)
+            try:
+                self._manager.save(step, args=parts, force=True)
+            except FileNotFoundError:
+                # The first save waits until Orbax has removed what an unfinished one left. Where that one's writer is
+                # still at work, a file may go before Orbax comes to it: it begins anew, once.
+                with contextlib.suppress(FileNotFoundError):
+                    self._manager.close()
+                self._manager = self._new_manager()
+                self._manager.save(step, args=parts, force=True)
 
     def restore(self, like: TrainState, *, config: dict[str, Any], sharding: Sharding) -> Restored | None:
         """Returns the newest checkpoint, or None where there is none.
@@ -151,6 +148,22 @@ class Checkpoints:
         """Waits, as `wait` does, and releases the background threads."""
         with writing(self.directory):
             self._manager.close()
+
+    def _new_manager(self) -> ocp.CheckpointManager:
+        return ocp.CheckpointManager(
+            self.directory,
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "data": ocp.JsonCheckpointHandler(),
+                "config": ocp.JsonCheckpointHandler(),
+                "progress": ocp.JsonCheckpointHandler(),
+            },
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=self._keep,
+                enable_async_checkpointing=True,
+                cleanup_tmp_directories=True,
+            ),
+        )
 
 
 def newest_on_disk(directory: Path) -> int | None:

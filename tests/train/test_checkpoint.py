@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from orbax.checkpoint._src.path import async_path
 
 from asccl_jax.train.checkpoint import Checkpoints, config_differences
 from asccl_jax.train.sharding import data_mesh, replicated
@@ -51,6 +52,25 @@ def test_a_state_may_be_donated_as_soon_as_save_returns(tmp_path, state):
     jax.block_until_ready(state)
     checkpoints.wait()
     np.testing.assert_array_equal(restore(checkpoints, like).state.params["w"], np.arange(200_000.0))
+
+
+def test_a_file_that_goes_while_unfinished_saves_are_removed_does_no_harm(tmp_path, state, monkeypatch):
+    remove, removed = async_path.rmtree, []
+
+    async def gone(path, **options):
+        removed.append(path)
+        if len(removed) == 1:
+            raise FileNotFoundError(f"{path}/manifest.ocdbt.__lock")
+        await remove(path, **options)
+
+    monkeypatch.setattr(async_path, "rmtree", gone)
+    (tmp_path / "2.orbax-checkpoint-tmp").mkdir()
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    save(checkpoints, 1, state)
+    checkpoints.close()
+    assert len(removed) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["1"]
+    assert restore(Checkpoints(tmp_path, keep=2), state).data == {"next_index": 1}
 
 
 def test_what_a_killed_save_left_is_ignored_and_removed(tmp_path, state):
