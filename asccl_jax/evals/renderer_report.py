@@ -8,30 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from asccl_jax.data.atomic import write_atomically
-from asccl_jax.data.strips import strip
 from asccl_jax.evals.bootstrap import Interval
-from asccl_jax.evals.figure_style import INK, new_figure
 from asccl_jax.evals.metric_text import CLEAR, Grid, align
-from asccl_jax.evals.renderer_evaluation import COPY, Evaluation, Pictures, Row
+from asccl_jax.evals.renderer_evaluation import COPY, Evaluation, Row
 from asccl_jax.evals.renderer_scores import DRIVEN_MEASURES, OWN_MEASURES, Measure, difference, summary
 from asccl_jax.evals.report_page import Card, Page, Picture, Section, write_page
+from asccl_jax.evals.strip_figure import strip_figure
 
 __all__ = [
     "DIFFERENCES",
     "OWN_CLIPS",
     "evaluation_page",
     "own_grids",
-    "strip_figure",
     "to_dict",
     "to_text",
     "write_evaluation",
     "write_figures",
 ]
 
-_DPI = 110
 OWN_CLIPS = (
     "Held-out clips drawn from their own conditioning, frame by frame from an empty history, and compared with the"
     " frames themselves within the mask. The first frame has no history to draw on; the figures beside it are of those"
@@ -89,41 +84,19 @@ def to_text(evaluation: Evaluation) -> str:
     return "\n\n".join([*blocks, _verdict(evaluation)]) + "\n"
 
 
-def strip_figure(pictures: Pictures, *, wide: float = 10.0) -> Figure:
-    """Returns rows of frames, each with its heading at the left.
-
-    Args:
-      pictures: The frames.
-      wide: Width of a row, inches.
-    """
-    image = strip([frames for _, frames in pictures.rows])
-    height, width = image.shape[:2]
-    figure = new_figure(wide + 1.2, wide * height / width + 0.1, dpi=_DPI)
-    axes = figure.subplots()
-    axes.imshow(image, interpolation="bicubic")
-    axes.set_xticks([])
-    each = height / len(pictures.rows)
-    axes.set_yticks([each * (number + 0.5) for number in range(len(pictures.rows))])
-    axes.set_yticklabels([name for name, _ in pictures.rows], fontsize=8.5, color=INK)
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return figure
-
-
 def evaluation_page(evaluation: Evaluation) -> Page:
     """Returns the page of an evaluation."""
     own = tuple(
         Picture(f"own_{number}", f"{pictures.title}; {DIFFERENCES}", figure)
         for number, pictures in enumerate(evaluation.own_pictures)
-        for figure in (strip_figure(pictures),)
+        for figure in (strip_figure(pictures.rows),)
     )
     driven = tuple(
         Picture(
             f"driven_{number}", f"{pictures.title}: in each part of the clip where the true mouth is widest.", figure
         )
         for number, pictures in enumerate(evaluation.driven_pictures)
-        for figure in (strip_figure(pictures),)
+        for figure in (strip_figure(pictures.rows),)
     )
     sections = [Section("Clips drawn from their own conditioning", OWN_CLIPS, own, own_grids(evaluation))]
     if driven:

@@ -18,11 +18,12 @@ from asccl_jax.data.held_out import training_and_held_out
 from asccl_jax.data.selection import evenly_spaced
 from asccl_jax.data.sequences import RenderSequences, SequenceItem
 from asccl_jax.evals.history import History, series
-from asccl_jax.evals.renderer_evaluation import Candidate, Evaluation, Pictures, evaluate
+from asccl_jax.evals.renderer_evaluation import Candidate, Evaluation, evaluate
 from asccl_jax.evals.renderer_figures import drawn_on_the_way, learning_curves
-from asccl_jax.evals.renderer_report import DIFFERENCES, OWN_CLIPS, own_grids, strip_figure, write_figures
+from asccl_jax.evals.renderer_report import DIFFERENCES, OWN_CLIPS, own_grids, write_figures
 from asccl_jax.evals.renderer_scores import difference, summary
 from asccl_jax.evals.report_page import Card, Page, Picture, Section, write_page
+from asccl_jax.evals.strip_figure import strip_figure
 from asccl_jax.evals.training_cards import effort_card, settings_grid
 from asccl_jax.metrics_file import METRICS_FILE, picture_files, read_metrics
 from asccl_jax.saved_renderer import load_renderer
@@ -208,7 +209,7 @@ def _strips(evaluation: Evaluation) -> list[Picture]:
     # Rows: the truth, what the first candidate drew, the difference; those of the start would only show noise.
     strips = []
     for number, pictures in enumerate(evaluation.own_pictures):
-        figure = strip_figure(Pictures(pictures.title, pictures.rows[:3]), wide=_WIDE)
+        figure = strip_figure(pictures.rows[:3], wide=_WIDE)
         strips.append(Picture(f"clip_{number}", f"{pictures.title}; {DIFFERENCES}", figure))
     return strips
 

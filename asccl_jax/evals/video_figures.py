@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from asccl_jax.data.strips import strip
 from asccl_jax.evals.bootstrap import Interval
 from asccl_jax.evals.figure_style import INK, MUTED, ROW_COLOURS, new_figure, quiet, title
 from asccl_jax.evals.video_evaluation import ShownClip, VideoEvaluation
@@ -15,10 +14,9 @@ from asccl_jax.evals.video_grids import measured
 from asccl_jax.evals.video_metrics import Metric
 from asccl_jax.evals.video_tables import by_emotion, overall
 
-__all__ = ["emotion_panels", "frames_figure", "opening_curves"]
+__all__ = ["emotion_panels", "opening_curves"]
 
 _COLUMNS = 3
-_DPI = 110
 _REAL = "#2a9d8f"
 
 
@@ -71,28 +69,6 @@ def opening_curves(shown: Sequence[ShownClip]) -> Figure | None:
         axes.set_xlabel("frame", fontsize=8, color="#56616d")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
-    return figure
-
-
-def frames_figure(clip: ShownClip, *, wide: float = 9.6) -> Figure:
-    """Returns the frames of a clip, its source's above them.
-
-    Args:
-      clip: The clip.
-      wide: Width of a row, inches.
-    """
-    image = strip([frames for _, frames in clip.rows])
-    height, width = image.shape[:2]
-    figure = new_figure(wide + 1.1, wide * height / width + 0.1, dpi=_DPI)
-    axes = figure.subplots()
-    axes.imshow(image, interpolation="bicubic")
-    axes.set_xticks([])
-    each = height / len(clip.rows)
-    axes.set_yticks([each * (number + 0.5) for number in range(len(clip.rows))])
-    axes.set_yticklabels([name for name, _ in clip.rows], fontsize=8.5, color=INK)
-    axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
     return figure
 
 

@@ -12,8 +12,9 @@ from typing import Any
 from asccl_jax.data.atomic import write_atomically
 from asccl_jax.evals.metric_text import Grid, align
 from asccl_jax.evals.report_page import Card, Film, Page, Picture, Section, write_page
+from asccl_jax.evals.strip_figure import strip_figure
 from asccl_jax.evals.video_evaluation import ShownClip, VideoEvaluation
-from asccl_jax.evals.video_figures import emotion_panels, frames_figure, opening_curves
+from asccl_jax.evals.video_figures import emotion_panels, opening_curves
 from asccl_jax.evals.video_grids import (
     clip_grid,
     emotion_grid,
@@ -36,6 +37,9 @@ __all__ = ["to_dict", "to_text", "video_page", "write_video_report"]
 _FORMAT = 1
 _DIGITS = 7
 """Significant digits in the file: what single precision holds."""
+
+_WIDE = 9.6
+"""Of a row of frames, inches."""
 
 _CARDS = (
     *("lip_landmark_distance", "mouth_correlation", "lag_frames", "emotion_accuracy_efficientface"),
@@ -133,7 +137,11 @@ def _strips(shown: Sequence[ShownClip]) -> list[Section]:
         caption = "Frame by frame, of the source and of the manipulated clip."
         sections.append(Section("Mouths over time", text, (Picture("openings", caption, curves),)))
     strips = tuple(
-        Picture(f"frames_{number}", f"{clip.clip}, frames {', '.join(map(str, clip.numbers))}", frames_figure(clip))
+        Picture(
+            f"frames_{number}",
+            f"{clip.clip}, frames {', '.join(map(str, clip.numbers))}",
+            strip_figure(clip.rows, wide=_WIDE),
+        )
         for number, clip in enumerate(shown)
     )
     if strips:
