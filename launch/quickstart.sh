@@ -1,24 +1,59 @@
 #!/usr/bin/env bash
-# From a bare machine to a trained metric and its report: synthetic talking heads, records, training.
+# From a bare machine to a trained metric and its report, and to small networks that change a face's emotion.
 # Usage: bash launch/quickstart.sh [DIRECTORY]   (default runs/quickstart; what is already there is not made again)
+# The metric and its report are there after ten minutes on two cores, a manipulator after twenty, a renderer of one
+# synthetic actor after thirty; whoever wants the metric only may stop it then.
+# ASCCL_SIZE=smoke makes all of it tiny: minutes that show no more than that it runs.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" prep
+source launch/steps.sh
 directory="${1:-runs/quickstart}"
 
-say() { printf '\n== %s\n' "$*"; }
-
-say "1/3 Synthetic talking heads -> $directory/videos"
-asccl synthesise --preset demo --output "$directory/videos"
-
-say "2/3 Videos -> records in $directory/records"
-if [ ! -e "$directory/records/manifest.json" ]; then
-  asccl prepare "$directory/videos/clips.csv" --layout list --landmarks precomputed --image-size 112 \
-    --output "$directory/records"
+groups=120
+metric_options=()
+tracks_options=()
+actors_options=(--sentences 4 --held-out-sentences 3)
+renderer_recipe="configs/renderer.py:video"
+generator_options=()
+if [ "$size" = "smoke" ]; then
+  groups=4
+  metric_options=(--config.report_groups=2)
+  tracks_options=(--speakers 2 --validation-speakers 1 --sentences 1 --validation-sentences 1)
+  actors_options=(--size 96 --sentences 1 --held-out-sentences 1 --emotions-per-sentence 1 --syllables 2 2)
+  renderer_recipe="configs/renderer.py:smoke"
+  generator_options=(--config.report_groups=0)
 fi
-asccl synthesise comparisons --groups 120 --records "$directory/records"
 
-say "3/3 Training the metric (about five minutes on two cores) -> $directory/metric"
-python -m asccl_jax.main --config configs/asccl.py:demo --config.data.dir "$directory/records" \
-  --workdir "$directory/metric"
+say "1/5 Synthetic talking heads -> $directory/videos"
+once "$directory" videos asccl synthesise --preset "$size" --output "$directory/videos"
 
-say "Open $directory/metric/report/report.html"
+say "2/5 Videos -> records in $directory/records"
+once "$directory" records asccl prepare "$directory/videos/clips.csv" --layout list --landmarks precomputed \
+  --image-size 112 --output "$directory/records"
+once "$directory" comparisons asccl synthesise comparisons --groups "$groups" --records "$directory/records"
+
+say "3/5 Training the metric (about five minutes on two cores) -> $directory/metric"
+once "$directory" metric python -m asccl_jax.main --config "configs/asccl.py:$size" \
+  --config.data.dir "$directory/records" --workdir "$directory/metric" "${metric_options[@]}"
+say "Open $directory/metric/report/report.html; a generator to go with the metric follows"
+
+# Only from here on PyTorch is needed.
+source launch/environment.sh "bridge,prep"
+
+say "4/5 A manipulator, supervised by the metric (eight minutes on two cores) -> $directory/manipulator"
+once "$directory" tracks asccl synthesise tracks "${tracks_options[@]}" --output "$directory/tracks"
+once "$directory" head asccl assets export --output "$directory/tracks/head.npz"
+once "$directory" manipulator python -m asccl_jax.main --config "configs/manipulator.py:$size" \
+  --config.data.dir "$directory/tracks" --config.mesh.metric "$directory/metric" \
+  --workdir "$directory/manipulator" "${generator_options[@]}"
+
+say "5/5 A synthetic actor and a renderer of that face (ten minutes on two cores) -> $directory/renderer"
+once "$directory" actors asccl synthesise actors --seed 1 --actors 1 "${actors_options[@]}" \
+  --output "$directory/actors"
+once "$directory" actor_records asccl reconstruct "$directory/actors/clips.csv" --layout list --landmarks precomputed \
+  --landmark-table synthetic --output "$directory/actor_records"
+# Without the metric: what it does to a small renderer is not worth the time (README, Render the face).
+once "$directory" renderer python -m asccl_jax.main --config "$renderer_recipe" \
+  --config.data.dir "$directory/actor_records" --workdir "$directory/renderer" "${generator_options[@]}"
+
+say "Open $directory/metric/report/report.html; bash launch/demo_video.sh makes a video with the other two"

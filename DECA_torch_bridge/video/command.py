@@ -29,7 +29,7 @@ from DECA_torch_bridge.video.stage_runs import (
     run_stages,
 )
 from DECA_torch_bridge.video.stages import STAGES, Manipulation
-from DECA_torch_bridge.video.trained_networks import DEMO, person_remark, require_network, run_config
+from DECA_torch_bridge.video.trained_networks import QUICKSTART, person_remark, require_network, run_config
 
 __all__ = ["main"]
 
@@ -228,9 +228,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--intensity", type=float, default=1.0, metavar="X", help="0 (none) to 1.5 (exaggerated); default: 1")
     add("--transition", choices=("steps", "linear"), default="steps", help="how several emotions follow each other")
     add("--seed", type=int, default=0, metavar="N", help="another seed is another variety of the emotion (default: 0)")
-    place = f"DIR (default: {DEMO}, of launch/demo_video.sh)"
-    add("--manipulator", type=Path, default=DEMO / "manipulator", metavar="DIR", help=f"manipulator, {place}")
-    add("--renderer", type=Path, default=DEMO / "renderer", metavar="DIR", help=f"renderer of this person, {place}")
+    place = f"DIR (default: {QUICKSTART}, of launch/quickstart.sh)"
+    add("--manipulator", type=Path, default=QUICKSTART / "manipulator", metavar="DIR", help=f"manipulator, {place}")
+    add("--renderer", type=Path, default=QUICKSTART / "renderer", metavar="DIR", help=f"the face's renderer, {place}")
     add("-o", "--output", type=Path, required=True, metavar="OUT", help="video to write, as out.mp4")
     add("--overwrite", action="store_true", help="replace OUT though it was not written by this run")
     add("--keep-cuts", action="store_true", help="take a video that seems to have several scenes")

@@ -9,18 +9,18 @@ from typing import Any
 from asccl_jax.data.manifest import Manifest
 from asccl_jax.errors import InputError
 
-__all__ = ["DEMO", "find_weights", "person_remark", "require_network", "run_config"]
+__all__ = ["QUICKSTART", "find_weights", "person_remark", "require_network", "run_config"]
 
-DEMO = Path("runs/demo_video")
-"""Where `launch/demo_video.sh` trains a manipulator and a renderer."""
+QUICKSTART = Path("runs/quickstart")
+"""Where `launch/quickstart.sh` trains a manipulator and a renderer."""
 
 _HOW_TO_GET = {
     "manipulator": (
-        "`bash launch/demo_video.sh` trains a small one, `python -m asccl_jax.main --config configs/manipulator.py` a"
+        "`bash launch/quickstart.sh` trains a small one, `python -m asccl_jax.main --config configs/manipulator.py` a"
         " whole one (README, Change the expression); name it with --manipulator"
     ),
     "renderer": (
-        "`asccl train-renderer VIDEO` trains one for the person in a video, `bash launch/demo_video.sh` a small one for"
+        "`asccl train-renderer VIDEO` trains one for the person in a video, `bash launch/quickstart.sh` a small one for"
         " a synthetic person; name it with --renderer"
     ),
     "metric": "`bash launch/quickstart.sh` trains a small one; name it with --metric",
