@@ -9,9 +9,9 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import PurePath
 
-__all__ = ["InputError", "WriteError", "exit_on_input_error", "writing"]
+__all__ = ["InputError", "WriteError", "bucket_errors", "exit_on_input_error", "first_line", "writing"]
 
 
 class InputError(ValueError):
@@ -31,22 +31,43 @@ class WriteError(RuntimeError):
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: PurePath | str) -> Iterator[None]:
     """Turns the system's errors in a block that writes into `WriteError`.
 
     Args:
-      path: The file or folder that is written, for the message.
+      path: The file or folder that is written, or its address in a bucket, for the message.
     """
     try:
         yield
     except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {path}: {error.strerror or first_line(error)}") from error
+    except bucket_errors() as error:
+        raise WriteError(f"cannot write {path}: {first_line(error)}") from error
     except ValueError as error:
-        # TensorStore, with which Orbax writes arrays, wraps the system's error into its own message.
+        # TensorStore, with which Orbax writes arrays, wraps the system's error, or a bucket's, into its own message.
         code = re.search(r"os_error_code='(\d+)'", str(error))
-        if code is None:
+        if code is not None:
+            raise WriteError(f"cannot write {path}: {os.strerror(int(code[1]))}") from error
+        if re.match(r"[A-Z_]+: .*gs://", str(error)) is None:
             raise
-        raise WriteError(f"cannot write {path}: {os.strerror(int(code[1]))}") from error
+        raise WriteError(f"cannot write {path}: {first_line(error).partition(' [')[0]}") from error
+
+
+def bucket_errors() -> tuple[type[Exception], ...]:
+    """Returns what the libraries for buckets raise that is no `OSError`; nothing where none of them is in use."""
+    if "gcsfs" not in sys.modules:
+        return ()
+    from aiohttp import ClientError
+    from gcsfs.retry import ChecksumError, HttpError, NonRetryableError
+    from google.api_core.exceptions import GoogleAPIError
+    from google.auth.exceptions import GoogleAuthError
+
+    return ClientError, ChecksumError, HttpError, NonRetryableError, GoogleAPIError, GoogleAuthError
+
+
+def first_line(error: Exception) -> str:
+    """Returns the first line of an error's message, or its kind where it has none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from asccl_jax import host_memory, xla_flags
-from asccl_jax.errors import InputError, WriteError, exit_on_input_error, writing
-from asccl_jax.train import command_line
+from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.remote_folder import located, remote_address
+from asccl_jax.train import command_line, ends, restarts
+from asccl_jax.train.checkpoint_folder import newest_on_disk
 
 if TYPE_CHECKING:
-    from asccl_jax.train.loop import FitResult
+    from asccl_jax.train.heartbeat import Heartbeat
+    from asccl_jax.train.loop import Experiment
+    from asccl_jax.train.run_mirror import RunMirror
 
 __all__ = ["main"]
+
+CHECKPOINTS = "checkpoints"
 
 _LOG = logging.getLogger("asccl_jax")
 
 
 @exit_on_input_error
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains what the command line asks for and returns the exit status: 0, 1 (diverged, full disk), 2, 128 + signal.
+    """Trains what the command line asks for and returns the exit status, one of those in `train.ends`.
 
     Args:
       arguments: Words after the program's name; None takes those of the process.
@@ -38,6 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     command = command_line.parse(words)
     _start_logging()
+    if command.max_restarts and not restarts.is_supervised():
+        return restarts.supervise(
+            # The command as it was given, what it says to the interpreter included.
+            [sys.executable, *(sys.orig_argv[1:] if arguments is None else ("-m", "asccl_jax.main", *words))],
+            restarts.RestartSettings(most=command.max_restarts, together=command.multihost),
+            lambda: _newest_checkpoint(command),
+        )
     # Before the first import of JAX: XLA reads its flags once, and its threads keep the allocator's first settings.
     xla_flags.apply()
     host_memory.keep_freed_memory()
@@ -46,34 +61,78 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(command: command_line.TrainCommand) -> int:
-    import jax
-
-    from asccl_jax.train import loop, recipe, runtime
+    from asccl_jax.train import runtime
 
     if command.multihost:
-        runtime.connect_processes(command.coordinator, command.num_processes, command.process_id)
+        runtime.connect_processes(
+            command.coordinator,
+            command.num_processes,
+            command.process_id,
+            timeout_s=command.join_timeout,
+            heartbeat_timeout_s=command.heartbeat_timeout,
+        )
+    watchdog = runtime.watchdog(
+        stall_s=command.stall_timeout,
+        lost_s=command.heartbeat_timeout,
+        newest=lambda: _newest_checkpoint(command),
+    )
+    with watchdog:
+        return _train_watched(command, watchdog)
+
+
+def _train_watched(command: command_line.TrainCommand, watchdog: Heartbeat) -> int:
+    import jax
+
+    from asccl_jax.train import recipe, run_mirror, runtime
+
+    if command.multihost:
+        runtime.require_ordered_collectives()
         if jax.process_index() > 0:
             _LOG.setLevel(logging.WARNING)
     runtime.use_compilation_cache(command.config.compilation_cache_dir)
-    _LOG.info("workdir %s; computing on %s", command.workdir, runtime.describe_devices())
+    where = remote_address(command.workdir) or command.workdir
+    _LOG.info("workdir %s; computing on %s", where, runtime.describe_devices())
     experiment = recipe.build_experiment(command.config)
+    with run_mirror.workplace(command.workdir) as (workdir, mirror):
+        return _fit(dataclasses.replace(command, workdir=workdir), experiment, watchdog, mirror)
+
+
+def _fit(
+    command: command_line.TrainCommand, experiment: Experiment, watchdog: Heartbeat, mirror: RunMirror | None
+) -> int:
+    import jax
+
+    from asccl_jax.train import loop, run_summary, runtime
+
     _make_directory(command.workdir)
     try:
-        result = loop.fit(experiment, command.workdir)
+        result = loop.fit(experiment, command.workdir, profile=command.profile, heartbeat=watchdog, mirror=mirror)
     except loop.DivergedError as error:
         sys.stderr.write(f"error: {error}\n")
-        return 1
+        watchdog.announce(ends.FAILED, str(error))
+        return ends.FAILED
+    summary = run_summary.summarise(result, input_threads=command.config.data.get("threads"))
+    if jax.process_index() == 0:
+        run_summary.write_summary(command.workdir, summary)
     if result.stopped_by is not None:
         _LOG.info(
             "stopped by %s after step %d, all saved in %s; the same command goes on from there",
-            *(result.stopped_by.name, result.step, command.workdir),
+            *(result.stopped_by.name, result.step, mirror.address if mirror else command.workdir),
         )
         return 128 + result.stopped_by
+    # Scoring for the report takes as long as it takes.
+    watchdog.phase("reporting", watched=False)
     if jax.process_index() == 0:
-        report = _report(command, result.seconds)
-        sys.stdout.write(_summary(result, command.workdir, report))
+        _conclude(command, summary, mirror)
     runtime.wait_for_all()
     return 0
+
+
+def _newest_checkpoint(command: command_line.TrainCommand) -> int | None:
+    try:
+        return newest_on_disk(located(command.workdir) / CHECKPOINTS)
+    except InputError:
+        return None  # in a bucket that does not answer
 
 
 def _make_directory(workdir: Path) -> None:
@@ -83,36 +142,25 @@ def _make_directory(workdir: Path) -> None:
         raise InputError(f"--workdir {workdir}: cannot make this folder ({error.strerror}); give another") from error
 
 
-def _report(command: command_line.TrainCommand, seconds: float) -> str:
-    """Writes the report and returns where it is, or why there is none: what is trained is trained either way."""
-    from asccl_jax.evals import manipulator_report, metric_report, renderer_training_report
+def _conclude(command: command_line.TrainCommand, summary: dict[str, Any], mirror: RunMirror | None) -> None:
+    """Writes the report of a finished run, which shows its summary, and prints how it went."""
+    from asccl_jax.data.fetched import local_directory
+    from asccl_jax.evals import run_tables, training_report
+    from asccl_jax.train import run_summary
 
-    groups = command.config.report_groups
-    if groups < 1:
-        return "none, as config.report_groups is 0"
-    writers: dict[str, Callable[..., Path]] = {
-        "metric": metric_report.write_training_report,
-        "manipulator": manipulator_report.write_training_report,
-        "renderer": renderer_training_report.write_training_report,
-    }
-    write = writers[command.config.task]
-    _LOG.info("scoring what was trained for the report")
-    try:
-        with writing(command.workdir / "report"):
-            page = write(command.workdir, Path(command.config.data.dir), seconds=seconds, limit=groups)
-        return str(page)
-    except (InputError, WriteError) as error:
-        return f"none: {error}"
-
-
-def _summary(result: FitResult, workdir: Path, report: str) -> str:
-    minutes, seconds = divmod(round(result.seconds), 60)
-    speed = f" at {result.steps_per_s:.3g} steps/s" if result.steps_per_s else ""
-    best = f" (step {result.best_step}, held-out score {result.best_score:.3f})" if result.best_step else ""
-    return (
-        f"trained to step {result.step} in {minutes} min {seconds} s{speed}\n"
-        f"report: {report}\nbest:   {workdir / 'best'}{best}\nlast:   {workdir / 'last'}\n"
+    config, workdir = command.config, command.workdir
+    trained_s, begin = sum(summary["seconds"].values()), time.monotonic()
+    report = training_report.write_report(
+        config.task, workdir, local_directory(config.data.dir), seconds=trained_s, groups=config.report_groups
     )
+    summary["seconds"]["reporting"] = time.monotonic() - begin
+    run_summary.write_summary(workdir, summary)
+    told = run_tables.conclusion(summary, workdir, report)
+    if mirror is not None:
+        mirror.name_bucket("report")
+        mirror.send()
+        told = told.replace(str(workdir), mirror.address)
+    sys.stdout.write(told)
 
 
 def _start_logging() -> None:
@@ -132,4 +180,5 @@ def _is_not_raised_anyway(record: logging.LogRecord) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.excepthook = ends.crash
+    ends.leave(main())

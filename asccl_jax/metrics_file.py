@@ -1,20 +1,26 @@
-"""What a run logs on disk: `metrics.jsonl`, a line `{"step": 10, "metric/loss": 1.5, ...}` at a time, and pictures."""
+"""What a run tells of itself on disk: a line of `metrics.jsonl` at a time, pictures, and in the end a summary."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-__all__ = ["METRICS_FILE", "PICTURES", "picture_files", "read_metrics"]
+__all__ = ["METRICS_FILE", "PICTURES", "SUMMARY_FILE", "picture_files", "read_metrics", "read_summary"]
 
 METRICS_FILE = "metrics.jsonl"
+
+SUMMARY_FILE = "summary.json"
+"""File of a run that finished or was stopped: how far it came, where its time went, what each process measured."""
 
 PICTURES = "pictures"
 """Folder of a run with what it drew: `NAME-000100.png` of step 100."""
 
 
 def read_metrics(path: Path) -> list[dict[str, int | float]]:
-    """Returns the whole lines of a metrics file, in order; a last line cut short by a kill is left out.
+    """Returns the whole lines of a metrics file, `{"step": 10, "metric/loss": 1.5, ...}`, in order.
+
+    A last line cut short by a kill is left out.
 
     Args:
       path: The file; an absent one has no lines.
@@ -24,6 +30,16 @@ def read_metrics(path: Path) -> list[dict[str, int | float]]:
     *lines, unfinished = path.read_text(encoding="utf-8").split("\n")
     del unfinished
     return [json.loads(line) for line in lines]
+
+
+def read_summary(workdir: Path) -> dict[str, Any] | None:
+    """Returns the summary of a run, or None before it has one.
+
+    Args:
+      workdir: Folder of the run.
+    """
+    path = workdir / SUMMARY_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def picture_files(workdir: Path, name: str) -> dict[int, Path]:

@@ -7,17 +7,18 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
 from asccl_jax.errors import InputError, writing
+from asccl_jax.remote_folder import AnyPath, open_remote, reading, remote_address
 from asccl_jax.trees import named_shapes, shape_differences
 from asccl_jax.types import Variables
 
-__all__ = ["WeightsFormat", "load_weights", "save_weights"]
+__all__ = ["SavedWeights", "WeightsFormat", "describe_weights", "load_weights", "replaced_name", "save_weights"]
 
 Settings = TypeVar("Settings")
 _VARIABLES = "variables"
@@ -43,6 +44,20 @@ class WeightsFormat:
         return f"{self.kind}.json"
 
 
+class SavedWeights(NamedTuple):
+    """What a folder of weights says of itself.
+
+    Attributes:
+      kind: `WeightsFormat.kind` of what is there.
+      settings: As they were saved.
+      variables: Folder of the arrays, as Orbax writes them.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    variables: Path
+
+
 def save_weights(
     directory: str | Path, layout: WeightsFormat, *, variables: Variables, settings: Mapping[str, Any]
 ) -> None:
@@ -58,8 +73,11 @@ def save_weights(
       settings: What JSON can hold and the reader makes the settings of.
 
     Raises:
+      InputError: The folder is in a bucket.
       WriteError: The disk is full, or access is denied; what was there is as it was.
     """
+    if (address := remote_address(directory)) is not None:
+        raise InputError(f"{address}: weights are saved to a disk only; copy them with `gcloud storage cp -r`")
     if jax.process_index() != 0:
         return
     directory = Path(directory).absolute()
@@ -96,7 +114,7 @@ def load_weights(
     """Returns variables, as NumPy arrays, and settings of a folder, or of `best/` (else `last/`) of a training run's.
 
     Args:
-      path: Folder that `save_weights` wrote, or a training run's.
+      path: Folder that `save_weights` wrote, or a training run's; one in a bucket is `gs://BUCKET/FOLDER`.
       layout: Kind of network.
       read_settings: Makes the settings of what was saved.
       fresh_variables: Makes variables of some settings; only their shapes are asked for.
@@ -105,7 +123,21 @@ def load_weights(
       InputError: No such network there, another version, or weights that do not fit its settings; all that do not fit
         are listed.
     """
-    directory = _find(Path(path).absolute(), layout)
+    address = remote_address(path)
+    if address is None:
+        return _load(Path(path).absolute(), layout, read_settings, fresh_variables)
+    with reading(address):
+        # Orbax's kind of path does here what pathlib's does.
+        return _load(open_remote(address).path, layout, read_settings, fresh_variables)
+
+
+def _load(
+    path: AnyPath,
+    layout: WeightsFormat,
+    read_settings: Callable[[Mapping[str, Any]], Settings],
+    fresh_variables: Callable[[Settings], Variables],
+) -> tuple[Variables, Settings]:
+    directory = _find(path, layout)
     settings = read_settings(_read_description(directory / layout.description, layout)["settings"])
     expected = jax.eval_shape(lambda: fresh_variables(settings))
     with _checkpointer(layout) as checkpointer:
@@ -113,6 +145,22 @@ def load_weights(
         # NumPy arrays as the target: the weights come back on the host, whatever devices saved them.
         target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), expected)
         return checkpointer.restore(directory / _VARIABLES, target), settings
+
+
+def describe_weights(directory: Path) -> SavedWeights | None:
+    """Returns what `save_weights` wrote to a folder, of whatever kind; None where it did not.
+
+    Raises:
+      InputError: Its description is cut short.
+    """
+    for place in (directory, _replaced(directory)):
+        if not (place / _VARIABLES).is_dir():
+            continue
+        for file in sorted(place.glob("*.json")):
+            description = _read_json(file, file.stem)
+            if isinstance(description, dict) and isinstance(description.get("settings"), dict):
+                return SavedWeights(file.stem, description["settings"], place / _VARIABLES)
+    return None
 
 
 def _checkpointer(layout: WeightsFormat) -> ocp.StandardCheckpointer:
@@ -124,9 +172,14 @@ def _checkpointer(layout: WeightsFormat) -> ocp.StandardCheckpointer:
     return ocp.StandardCheckpointer(multiprocessing_options=options)
 
 
-def _replaced(directory: Path) -> Path:
+def _replaced(directory: AnyPath) -> AnyPath:
     """Returns where a network stands while the one that replaces it takes its name."""
-    return directory.with_name(f".{directory.name}.replaced")
+    return directory.with_name(replaced_name(directory.name))
+
+
+def replaced_name(name: str) -> str:
+    """Returns the name that a folder of weights bears while the one that replaces it takes its own."""
+    return f".{name}.replaced"
 
 
 def _remove(directory: Path, layout: WeightsFormat) -> None:
@@ -135,7 +188,7 @@ def _remove(directory: Path, layout: WeightsFormat) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def _find(path: Path, layout: WeightsFormat) -> Path:
+def _find(path: AnyPath, layout: WeightsFormat) -> AnyPath:
     for directory in (path, path / "best", path / "last"):
         for candidate in (directory, _replaced(directory)):
             if (candidate / layout.description).is_file():
@@ -148,19 +201,23 @@ def _find(path: Path, layout: WeightsFormat) -> Path:
     )
 
 
-def _read_description(file: Path, layout: WeightsFormat) -> dict[str, Any]:
-    try:
-        description = json.loads(file.read_text())
-    except ValueError as error:
-        raise InputError(f"{file}: not valid JSON ({error}); save the {layout.kind} again") from error
+def _read_description(file: AnyPath, layout: WeightsFormat) -> dict[str, Any]:
+    description = _read_json(file, layout.kind)
     version = description.get("format_version") if isinstance(description, dict) else None
     if version != layout.version or not isinstance(description.get("settings"), dict):
         raise InputError(f"{file}: format version {version}, expected {layout.version} with settings; save it again")
     return description
 
 
+def _read_json(file: AnyPath, kind: str) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise InputError(f"{file}: not valid JSON ({error}); save the {kind} again") from error
+
+
 def _check_shapes(
-    checkpointer: ocp.StandardCheckpointer, expected: Variables, directory: Path, layout: WeightsFormat
+    checkpointer: ocp.StandardCheckpointer, expected: Variables, directory: AnyPath, layout: WeightsFormat
 ) -> None:
     if not (directory / _VARIABLES).is_dir():
         raise InputError(f"{layout.kind} {directory}: its {_VARIABLES}/ is missing; copy or save it again")

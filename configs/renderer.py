@@ -15,7 +15,7 @@ Variants, `--config configs/renderer.py:NAME`:
 - `demo`: a narrow network at 64 px on a synthetic actor (`asccl synthesise actors --actors 1`); about eight minutes on
   two CPU cores. Expect held-out frames with a PSNR of about 27 dB.
 - `video`: the demo's network, taught by pixels alone and in smaller chunks, which shows most after few minutes
-  (`launch/demo_video.sh`); about ten minutes on two CPU cores. Expect held-out frames with a PSNR of about 32 dB.
+  (`launch/quickstart.sh`); about ten minutes on two CPU cores. Expect held-out frames with a PSNR of about 32 dB.
 - `smoke`: a toy network, a few steps; seconds on one core. Expect nothing but that it runs.
 """
 
@@ -78,6 +78,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.backpropagate_frames = 1  # NED: no gradient through earlier frames
     config.remat = False  # compute activations twice to keep less of them
     config.batch_size = 1  # sequences; NED
+    config.accumulation = 1  # passes over equal parts of the batch that make an update; more need less memory
+    config.fsdp = 1  # devices that weights and optimiser state are split over; 1: a whole copy on each
     config.epochs = 60  # NED from scratch; 15 to 20 from a renderer of many actors
     config.steps = 0  # sequences' updates; 0: as many as `epochs` have
     config.learning_rate = 2e-4  # NED: Adam, betas 0.5 and 0.999
@@ -86,7 +88,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.log_every = 50
     config.evaluate_every = 500
     config.checkpoint_every = 500
-    config.keep_checkpoints = 2
+    config.keep_checkpoints = 2  # newest ones; the best one scored stays besides
+    config.keep_every = 0  # steps; checkpoints at their multiples stay for good; 0: none
     config.evaluation = ConfigDict()
     config.evaluation.sequences = 32  # held-out sequences, evenly spaced
     config.evaluation.batch_size = 4

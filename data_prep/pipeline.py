@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -23,6 +22,7 @@ from data_prep.settings import Preparation
 from data_prep.shard_assembly import plan_shards
 from data_prep.splits import assign_splits
 from data_prep.stage_runs import align_pairs, prepare_clips, write_shards
+from data_prep.work_removal import remove_work
 
 __all__ = ["prepare"]
 
@@ -75,7 +75,7 @@ def prepare(settings: Preparation, *, progress: bool = True) -> Outcome:
     if settings.pairs_to is not None:
         export_pairs(settings.pairs_to, outcome.pairs)
     if not settings.keep_work:
-        shutil.rmtree(work.path)
+        remove_work(work.path)
     return outcome
 
 

@@ -9,7 +9,8 @@
 #   --grace SECONDS  once a process has failed the others are asked to end, and killed after this time (default 30)
 #   --dry-run        print what would be done
 # Ctrl-C and SIGTERM stop all processes at one step with everything saved; a second one kills them. The same command
-# goes on, with any N that divides the batch.
+# goes on, with any N that divides the batch. With --max_restarts R among the FLAGS processes that die start again by
+# themselves and meet again; only one that is given up ends, and then the others are ended too.
 # Exit status: 0, or that of the first process that failed: 143 after a polite stop, 128 + signal if it was killed.
 # Example: bash launch/local_cluster.sh 2 -- --config configs/asccl.py:demo --config.data.dir records --workdir runs/two
 set -euo pipefail
@@ -74,7 +75,7 @@ say "$count processes, coordinator localhost:$port, logs in $logs (process 0 is 
 pids=() first_status=0 running="$count" signals=0 timer=""
 
 # The multi-process runtime knows SIGTERM only; Ctrl-C becomes one.
-# shellcheck disable=SC2317 # called by the trap
+# shellcheck disable=SC2317,SC2329 # called by the trap
 pass_on() {
   signals=$((signals + 1))
   local name=TERM

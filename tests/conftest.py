@@ -9,8 +9,18 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 xla_flags.apply()
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook("asccl_jax", "beartype.beartype")
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """Address of an emulated bucket; one for all tests, as the libraries keep the first they see."""
+    from tests.emulated_bucket import emulated_bucket
+
+    with emulated_bucket() as address:
+        yield address

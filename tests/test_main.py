@@ -20,6 +20,7 @@ import pytest
 from asccl_jax.frozen_metric import FrozenMetric, load_metric, save_metric
 from asccl_jax.geometry.head_model import HEAD_NAME
 from asccl_jax.main import main
+from asccl_jax.metrics_file import read_metrics, read_summary
 from asccl_jax.settings import MetricSettings
 from asccl_jax.train.checkpoint import Checkpoints
 from asccl_jax.train.command_line import parse
@@ -99,6 +100,11 @@ def test_smoke_trains_reports_and_a_diverging_continuation_leaves_it_intact(trai
     assert "SLOW" not in errors
     assert "Traceback" not in errors
     assert json.loads((workdir / "config.json").read_text())["model"]["stage_widths"] == [8, 16, 24, 32]
+    assert output.startswith("trained to step 8 in ")
+    assert "Where the time went" in output
+    assert "Where the time went" in (workdir / "report/report.html").read_text()
+    seconds = read_summary(workdir)["seconds"]
+    assert all(seconds[phase] > 0 for phase in ("compiling", "training", "evaluating", "saving", "reporting"))
 
     lines = losses(workdir)
     assert [line["step"] for line in lines] == [0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
@@ -142,6 +148,23 @@ def test_losses_go_on_exactly_after_kill_9_and_sigterm_at_any_moment(train_any, 
     assert losses(workdir) == losses(undisturbed)  # bit for bit: one program, one order of data, one stream of keys
 
 
+def assert_two_processes_told_of_themselves(workdir):
+    """Each has a row in the summary and a profile, and lines of scalars name the one that waits longest for input."""
+    figures = read_summary(workdir)["processes"]
+    assert [row["process"] for row in figures] == [0, 1]
+    assert {row["host"] for row in figures} == {socket.gethostname()}
+    assert all(row["step_s"] > row["input_wait_s"] > 0 for row in figures)
+    # The first line comes before any step without compilation has ended.
+    lines = [line for line in read_metrics(workdir / "metrics.jsonl") if "speed/step_s" in line]
+    assert [line["step"] for line in lines] == list(range(lines[0]["step"], last_step(workdir) + 1))
+    for line in lines:
+        assert line["speed/slowest_process"] in (0, 1)
+        # The slowest is gathered in single precision.
+        assert line["speed/slowest_step_input_wait_s"] > 0.999 * line["speed/input_wait_s"]
+    for index in (0, 1):
+        assert list((workdir / f"profile/process{index}").rglob("*.xplane.pb")), index
+
+
 @pytest.mark.slow
 def test_two_processes_train_to_the_numbers_of_one_and_stop_together_on_sigterm(train_any, tmp_path):
     words = ("--config.evaluate_every=3", "--config.checkpoint_every=1000")
@@ -149,11 +172,13 @@ def test_two_processes_train_to_the_numbers_of_one_and_stop_together_on_sigterm(
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     common = (*words, "--config.steps=1000", "--multihost", f"--coordinator={address}", "--num_processes=2")
+    common = (*common, "--profile=1")
     processes = [train_any(tmp_path / "two", *common, f"--process_id={index}") for index in (0, 1)]
     wait_for_step(processes[0], tmp_path / "two", 4)
     processes[1].send_signal(signal.SIGTERM)
     ends = [finish(process) for process in processes]
     assert [status for status, *_ in ends] == [128 + signal.SIGTERM] * 2, ends
+    assert_two_processes_told_of_themselves(tmp_path / "two")
     # One process goes on from where two stopped: neither the state nor the order of data depends on their number.
     steps = last_step(tmp_path / "two") + 2
     for workdir in (tmp_path / "two", tmp_path / "one"):

@@ -6,7 +6,6 @@ import collections
 import csv
 import dataclasses
 import io
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +16,7 @@ from asccl_jax.errors import InputError
 from asccl_jax.geometry.head_model import HEAD_NAME
 from data_prep.clips import Problem
 from data_prep.landmarks import make_backend
+from data_prep.work_removal import remove_work
 from DECA_torch_bridge.head_export import export_head
 from DECA_torch_bridge.reconstruct.assembly import finish_records, plan_shards
 from DECA_torch_bridge.reconstruct.clip_step import ClipTask, Placing
@@ -76,7 +76,7 @@ def reconstruct(settings: Reconstruction, *, progress: bool = True) -> Outcome:
         _write_frame_lists(outcome)
     write_report(outcome, work)
     if not settings.keep_work:
-        shutil.rmtree(work.path)
+        remove_work(work.path)
     return outcome
 
 

@@ -20,6 +20,7 @@ _BENCHMARKS = {
     "renderer": ("asccl_jax.bench.renderer", "drawing a frame, its gradient and a clip, beside PyTorch's"),
     "bridge": ("asccl_jax.bench.bridge", "frames a second through each stage of the DECA bridge"),
     "input": ("asccl_jax.bench.input_pipeline", "images a second out of the input pipeline"),
+    "collectives": ("asccl_jax.bench.collectives", "what an update sends between devices, counted, not timed"),
 }
 
 

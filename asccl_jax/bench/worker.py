@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["StepOptions", "Turn", "Worker", "peak_rss_bytes", "pin_to_cores", "serve", "start_worker"]
+from asccl_jax.peak_memory import host_peak_bytes
+
+__all__ = ["StepOptions", "Turn", "Worker", "pin_to_cores", "serve", "start_worker"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +161,7 @@ def serve(
     for line in sys.stdin:
         request = json.loads(line)
         if "finish" in request:
-            answer({"peak_rss_bytes": peak_rss_bytes(), **closing()})
+            answer({"peak_rss_bytes": host_peak_bytes(), **closing()})
             return 0
         chosen = () if request.get("part") is None else (request["part"],)
         wall, cpu = time.perf_counter(), time.process_time()
@@ -179,9 +180,3 @@ def pin_to_cores(count: int) -> Sequence[int]:
     cores = sorted(os.sched_getaffinity(0))[:count]
     os.sched_setaffinity(0, cores)
     return cores
-
-
-def peak_rss_bytes() -> int:
-    """Returns the most memory this process has held at once."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

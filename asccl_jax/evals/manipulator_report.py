@@ -23,7 +23,7 @@ from asccl_jax.evals.manipulator_figures import (
 from asccl_jax.evals.manipulator_scores import MEASURES, REQUESTED, Measure, confusion, difference, summary
 from asccl_jax.evals.metric_text import CLEAR, Grid, align
 from asccl_jax.evals.report_page import Card, Page, Picture, Section, write_page
-from asccl_jax.evals.training_cards import effort_card, settings_grid
+from asccl_jax.evals.training_cards import effort_card, settings_section
 from asccl_jax.geometry.head_model import HEAD_NAME, load_head_model
 from asccl_jax.metrics_file import METRICS_FILE, read_metrics
 from asccl_jax.saved_manipulator import load_manipulator
@@ -82,7 +82,7 @@ def write_training_report(workdir: Path, tracks: Path, *, seconds: float | None 
             curves,
             *(scored.sections if scored else ()),
             Section("Use it", _USAGE, code=_commands(workdir)),
-            Section("Settings", grids=(settings_grid(config),)),
+            settings_section(workdir, config),
         ),
     )
     path = write_page(workdir / "report", page)

@@ -19,7 +19,7 @@ from asccl_jax.evals.metric_scores import DRAWS, chance_level
 from asccl_jax.evals.metric_sections import metric_cards, metric_sections
 from asccl_jax.evals.metric_text import Grid, describe, markdown
 from asccl_jax.evals.report_page import Card, Page, Picture, Section, write_page
-from asccl_jax.evals.training_cards import effort_card, settings_grid
+from asccl_jax.evals.training_cards import effort_card, settings_section
 from asccl_jax.frozen_metric import load_metric
 from asccl_jax.metrics_file import METRICS_FILE, read_metrics
 
@@ -117,7 +117,7 @@ def _training_page(
             Section("How it learned", pictures=(curves,)),
             *metric_sections(evaluation),
             _usage_section(workdir),
-            Section("Settings", grids=(settings_grid(config),)),
+            settings_section(workdir, config),
         ),
     )
 

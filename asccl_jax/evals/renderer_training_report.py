@@ -24,7 +24,7 @@ from asccl_jax.evals.renderer_report import DIFFERENCES, OWN_CLIPS, own_grids, w
 from asccl_jax.evals.renderer_scores import difference, summary
 from asccl_jax.evals.report_page import Card, Page, Picture, Section, write_page
 from asccl_jax.evals.strip_figure import strip_figure
-from asccl_jax.evals.training_cards import effort_card, settings_grid
+from asccl_jax.evals.training_cards import effort_card, settings_section
 from asccl_jax.metrics_file import METRICS_FILE, picture_files, read_metrics
 from asccl_jax.saved_renderer import load_renderer
 
@@ -114,7 +114,7 @@ def _page(
     sections = [Section("How it learned", pictures=(curves, *_pictures(workdir)))]
     sections.append(Section("Held-out sequences", OWN_CLIPS, tuple(_strips(evaluation)), own_grids(evaluation)))
     sections.append(Section("Use it", _USAGE, code=_commands(workdir)))
-    sections.append(Section("Settings", grids=(settings_grid(config),)))
+    sections.append(settings_section(workdir, config))
     which = "last/" if best is None else f"best/, of step {best:,}"
     same = sequences[0].items == sequences[1].items
     size, scored = evaluation.image_size, len(evaluation.rows[0].own)

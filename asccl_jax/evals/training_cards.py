@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from asccl_jax.evals.history import History
 from asccl_jax.evals.metric_text import Grid
-from asccl_jax.evals.report_page import Card
+from asccl_jax.evals.report_page import Card, Section
+from asccl_jax.evals.run_tables import run_grids
+from asccl_jax.metrics_file import read_summary
 
-__all__ = ["effort_card", "settings_grid"]
+__all__ = ["effort_card", "settings_section"]
 
 
 def effort_card(history: History, config: Mapping[str, Any], seconds: float | None, *, unit: str) -> Card:
@@ -22,7 +25,7 @@ def effort_card(history: History, config: Mapping[str, Any], seconds: float | No
       seconds: Wall time, if known.
       unit: What an example is called.
     """
-    speeds = [value for line in history for name, value in line.items() if name.startswith("speed/")]
+    speeds = [value for line in history for name, value in line.items() if name == f"speed/{unit}s_per_s"]
     steps = int(max((line["step"] for line in history), default=0))
     time = f"{seconds / 60:.1f} minutes; " if seconds is not None else ""
     speed = f" at {speeds[-1]:.1f} {unit}s a second" if speeds else ""
@@ -31,8 +34,14 @@ def effort_card(history: History, config: Mapping[str, Any], seconds: float | No
     return Card("training", f"{steps:,} steps", meaning)
 
 
-def settings_grid(config: Mapping[str, Any]) -> Grid:
-    """Returns every entry of a recipe that was set."""
+def settings_section(workdir: Path, config: Mapping[str, Any]) -> Section:
+    """Returns where the run's time went, and every entry of its recipe that was set."""
+    summary = read_summary(workdir)
+    times = run_grids(summary) if summary is not None else ()
+    return Section("Run and settings", grids=(*times, _settings_grid(config)))
+
+
+def _settings_grid(config: Mapping[str, Any]) -> Grid:
     rows: list[tuple[str, ...]] = []
     for name, value in config.items():
         if isinstance(value, Mapping):

@@ -49,9 +49,9 @@ class Task(Protocol):
         ...
 
     def evaluate(self, state: TrainState, batch: Any) -> Scalars:
-        """Returns held-out scores, one number an example; never changes the state."""
+        """Returns held-out scores, one number an example; never changes the state, nor reads its `opt_state`."""
         ...
 
     def export(self, state: TrainState, directory: Path) -> None:
-        """Writes what later stages use (weights without optimiser state) to `directory`, whole or not at all."""
+        """Writes what later stages use to `directory`, whole or not at all; never reads the state's `opt_state`."""
         ...

@@ -21,6 +21,7 @@ from asccl_jax.manipulator_settings import ManipulatorSettings
 from asccl_jax.models.manipulator import NETWORKS, Manipulator, init_networks
 from asccl_jax.saved_manipulator import save_manipulator
 from asccl_jax.tasks import Scalars
+from asccl_jax.tasks.accumulation import check_accumulation, over_parts
 from asccl_jax.trees import named_shapes, shape_differences
 from asccl_jax.types import TrainState, Variables, WindowBatch
 
@@ -110,6 +111,7 @@ class ManipulatorTask:
       mesh_loss: Supervision of the meshes that generated windows make, beside their sources'; None for none.
       mesh_weight: Its weight in the generator's loss.
       mesh_modes: Modes in whose generator update it takes part.
+      accumulation: Passes over equal parts of the batch that make each of a step's four updates.
       loss: Scalar to show while training.
       score: Held-out scalar that marks the best state.
     """
@@ -121,11 +123,13 @@ class ManipulatorTask:
     mesh_loss: MeshLoss | None = None
     mesh_weight: float = 1.0
     mesh_modes: tuple[str, ...] = MODES
+    accumulation: int = 1
     loss: str = "manipulator/loss"
     score: str = "eval/score"
 
     def __post_init__(self) -> None:
-        """Compares `start` with the networks, entry by entry, and checks the supervision's fields."""
+        """Compares `start` with the networks, entry by entry, and checks the other fields."""
+        check_accumulation(self.accumulation)
         unknown = [mode for mode in self.mesh_modes if mode not in MODES]
         if unknown:
             raise InputError(f"mesh supervision in modes {', '.join(unknown)}: expected some of {', '.join(MODES)}")
@@ -181,15 +185,15 @@ class ManipulatorTask:
         style encoder by the latent mode; the generator alone by the reference mode. Each sees what those before it
         changed; all four see the same windows and noise.
         """
-        run = _Step(self, state, axis_name)
+        run = _Step(self, state, batch, latents, axis_name)
         scalars: Scalars = {}
         for mode in MODES:
-            judging = functools.partial(discriminator_loss, mode=mode, batch=batch, latents=latents)
+            judging = functools.partial(discriminator_loss, mode=mode)
             parts = run.descend(("discriminator",), judging)
             scalars |= {f"manipulator/{mode}/{name}": value for name, value in parts.items()}
         for number, mode in enumerate(MODES, start=1):
             key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), number)
-            generating = functools.partial(self._generator_loss, mode=mode, batch=batch, latents=latents, key=key)
+            generating = functools.partial(self._generator_loss, mode=mode, key=key)
             parts = run.descend(_TRAINED[mode], generating)
             scalars |= {f"manipulator/{mode}/{name}": value for name, value in parts.items()}
         new = TrainState(step=state.step + 1, params=run.params, batch_stats={}, opt_state=run.opt_state, key=state.key)
@@ -232,20 +236,29 @@ class ManipulatorTask:
 class _Step:
     """Networks and optimisers in the middle of a step."""
 
-    def __init__(self, task: ManipulatorTask, state: TrainState, axis_name: str | None) -> None:
+    def __init__(
+        self, task: ManipulatorTask, state: TrainState, batch: WindowBatch, latents: Array, axis_name: str | None
+    ) -> None:
         self.params: Variables = dict(state.params)
         self.opt_state: dict[str, optax.OptState] = dict(state.opt_state)
         self._task = task
+        self._rows = batch, latents
         self._rate = task.learning_rate(state.step)
         self._axis_name = axis_name
 
-    def descend(self, names: tuple[str, ...], loss: Callable[[Manipulator], tuple[Array, Scalars]]) -> Scalars:
-        """Moves some networks by the gradient of a loss and returns its parts."""
+    def descend(self, names: tuple[str, ...], loss: Callable[..., tuple[Array, Scalars]]) -> Scalars:
+        """Moves some networks by the gradient of a loss, of all passes together, and returns its parts."""
+        moving = {name: self.params[name] for name in names}
 
-        def of_moving(moving: Mapping[str, Any]) -> tuple[Array, Scalars]:
-            return loss(Manipulator({**self.params, **moving}, self._task.settings))
+        def of_moving(moving: Mapping[str, Any], batch: WindowBatch, latents: Array) -> tuple[Array, Scalars]:
+            manipulator = Manipulator({**self.params, **moving}, self._task.settings)
+            return loss(manipulator, batch=batch, latents=latents)
 
-        (_, parts), grads = jax.value_and_grad(of_moving, has_aux=True)({name: self.params[name] for name in names})
+        def one_pass(carried: tuple[()], rows: tuple[WindowBatch, Array]) -> tuple[tuple[()], Any, tuple[()]]:
+            (_, parts), grads = jax.value_and_grad(of_moving, has_aux=True)(moving, *rows)
+            return carried, (parts, grads), ()
+
+        _, (parts, grads), _ = over_parts(one_pass, (), self._rows, parts=self._task.accumulation)
         if self._axis_name is not None:
             parts, grads = lax.pmean((parts, grads), self._axis_name)
         for name in names:

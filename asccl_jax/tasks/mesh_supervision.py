@@ -29,7 +29,7 @@ class MeshSupervision:
       renderer: Draws them; its pictures are resized to the metric's size where they have another.
       metric: The judge; it does not move.
       frames_per_step: How many frames of a batch are compared, other ones at each call; all if None. Under `pmap`, so
-        many of each device's rows.
+        many of each device's rows; where an update takes several passes, so many of each pass's.
       within: Part of the picture in which places are compared; all of it if None, as in the paper.
     """
 

@@ -22,6 +22,7 @@ from asccl_jax.models.normalisation import BatchNorm
 from asccl_jax.sampling import map_sizes, sample_locations
 from asccl_jax.settings import MetricSettings
 from asccl_jax.tasks import Scalars
+from asccl_jax.tasks.accumulation import check_accumulation, over_parts
 from asccl_jax.trees import named_shapes, shape_differences
 from asccl_jax.types import Locations, PairBatch, TrainState, Variables
 
@@ -38,6 +39,9 @@ class MetricTask:
       dtype: Type of the computation, float32 or bfloat16; weights, statistics and losses are float32 either way.
       start: Variables to start from, in place of random ones.
       evaluation_draws: Fixed draws of locations that held-out scores average over; one draw alone is noisy.
+      accumulation: Passes over equal parts of the batch that make an update, that of one pass as far as the loss is a
+        mean over pairs. What else is taken over the batch is taken over a part: groups of BatchNorm, or the whole
+        batch, and the released weighting's factor of a stage. Running statistics move pass by pass.
       loss: Scalar to show while training.
       score: Held-out scalar that marks the best state.
     """
@@ -47,11 +51,13 @@ class MetricTask:
     dtype: DTypeLike = jnp.float32
     start: Variables | None = None
     evaluation_draws: int = 8
+    accumulation: int = 1
     loss: str = "metric/loss"
     score: str = "eval/nce"
 
     def __post_init__(self) -> None:
-        """Compares `start` with the network, entry by entry."""
+        """Checks the counts, and compares `start` with the network, entry by entry."""
+        check_accumulation(self.accumulation)
         if self.evaluation_draws < 1:
             raise InputError(f"config.evaluation.draws={self.evaluation_draws}: expected at least 1")
         if self.start is not None:
@@ -75,7 +81,8 @@ class MetricTask:
     ) -> tuple[TrainState, Scalars]:
         """Returns the state after one step of the optimiser, and that step's scalars.
 
-        Locations are drawn from the state's key and step, so a step repeats exactly wherever it runs.
+        Locations are drawn from the state's key and step, so a step repeats exactly wherever it runs; all passes
+        share them.
 
         Args:
           state: State before the step.
@@ -84,7 +91,12 @@ class MetricTask:
         """
         locations = _draw(jax.random.fold_in(state.key, state.step), self.settings)
         gradient = jax.value_and_grad(self._loss, has_aux=True)
-        (loss, (parts, batch_stats)), grads = gradient(state.params, state.batch_stats, batch, locations, axis_name)
+
+        def one_pass(batch_stats: Variables, part: PairBatch) -> tuple[Variables, Any, Any]:
+            (loss, (parts, batch_stats)), grads = gradient(state.params, batch_stats, part, locations, axis_name)
+            return batch_stats, (loss, parts, grads), ()
+
+        batch_stats, (loss, parts, grads), _ = over_parts(one_pass, state.batch_stats, batch, parts=self.accumulation)
         if axis_name is not None:
             loss, parts, grads = lax.pmean((loss, parts, grads), axis_name)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)

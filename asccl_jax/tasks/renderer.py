@@ -20,6 +20,7 @@ from asccl_jax.models.renderer import IMAGE_CHANNELS, Renderer, RendererGenerato
 from asccl_jax.renderer_settings import RendererSettings
 from asccl_jax.saved_renderer import save_renderer
 from asccl_jax.tasks import Scalars
+from asccl_jax.tasks.accumulation import check_accumulation, over_parts
 from asccl_jax.tasks.frame_adversaries import FrameAdversaries, judged_frames
 from asccl_jax.tasks.frame_chunks import FrameChunk, chunk_count, cut_chunk, generate_chunk, in_one_row, latest_frames
 from asccl_jax.tasks.frame_supervision import FrameSupervision
@@ -65,6 +66,8 @@ class RendererTask:
       begin: What stands for the frames before the first: "zeros", as at test time, or "real" frames, but where a
         sequence shows the beginning of a video. Upstream: renderer/ has both, but its option cannot be switched.
       remat: Whether the backward pass computes the generator's activations anew instead of keeping them.
+      accumulation: Passes over equal parts of the sequences that make an update. With the supervision's "released"
+        form, the metric's statistics and weights are those of a part, and running ones move pass by pass.
       dtype: Type of the computation, float32 or bfloat16; weights, frames and losses are float32 either way.
       conv_implementation: See `convolution.convolve`.
       start: Networks to start from, such as a renderer of many actors, in place of random ones. Discriminators may be
@@ -84,6 +87,7 @@ class RendererTask:
     backpropagate_frames: int = 1
     begin: Literal["zeros", "real"] = "zeros"
     remat: bool = False
+    accumulation: int = 1
     dtype: DTypeLike = jnp.float32
     conv_implementation: str = "auto"
     start: Variables | None = None
@@ -92,6 +96,7 @@ class RendererTask:
 
     def __post_init__(self) -> None:
         """Checks the fields, and compares `start` with the networks, entry by entry."""
+        check_accumulation(self.accumulation)
         if not 0 <= self.pixel_weight < float("inf"):
             raise InputError(f"pixel_weight={self.pixel_weight}: expected a number of at least 0")
         if self.supervision.empty and self.adversaries.empty and self.pixel_weight == 0:
@@ -188,35 +193,12 @@ class RendererTask:
           axis_name: Mapped axis under `pmap`.
         """
 
-        def generate(params: Variables) -> Array:
-            return generate_chunk(
-                self._generator,
-                params,
-                chunk,
-                moving.previous,
-                backpropagate_frames=self.backpropagate_frames,
-                remat=self.remat,
-            )
+        def one_pass(statistics: Variables, rows: tuple[FrameChunk, Array]) -> tuple[Variables, Any, Array]:
+            return self._gradients(moving.params, statistics, *rows, key, locations, axis_name)
 
-        frames, to_generator = jax.vjp(generate, moving.params["generator"])
-        fake, judged = in_one_row(frames), judged_frames(chunk)
-
-        def supervise(fake: Array) -> Any:
-            return self._supervise(fake, judged.real, moving.statistics, key, locations, axis_name)
-
-        (loss, (scalars, statistics)), to_fake = jax.value_and_grad(supervise, has_aux=True)(fake)
-        scalars = {"l1": jnp.mean(jnp.abs(fake - judged.real)), **scalars}
-        gradients: Variables = {}
-        if not self.adversaries.empty:
-            opponents = {name: moving.params[name] for name in self.settings.discriminators}
-            opposed, terms, pulled, gradients = self.adversaries(
-                self._discriminator, opponents, judged, fake, roi_size=self.settings.roi_size
-            )
-            loss, to_fake = loss + opposed, to_fake + pulled
-            judging = [value for name, value in terms.items() if name.endswith(("real", "fake"))]
-            scalars = {"discriminator": 0.5 * jnp.sum(jnp.stack(judging)), **scalars, **terms}
-        scalars = {"loss": loss, **scalars}
-        (to_weights,) = to_generator(to_fake.reshape(frames.shape))
+        statistics, (scalars, to_weights, gradients), frames = over_parts(
+            one_pass, moving.statistics, (chunk, moving.previous), parts=self.accumulation
+        )
         if axis_name is not None:
             scalars, to_weights, gradients = lax.pmean((scalars, to_weights, gradients), axis_name)
         params, opt_state = dict(moving.params), dict(moving.opt_state)
@@ -262,6 +244,48 @@ class RendererTask:
     def _previous_shape(self) -> tuple[int, int, int, int]:
         size = self.settings.image_size
         return self.sequences, size, size, IMAGE_CHANNELS * self.settings.previous_frames
+
+    def _gradients(
+        self,
+        params: Variables,
+        statistics: Variables,
+        chunk: FrameChunk,
+        previous: Array,
+        key: Key[Array, ""],
+        locations: Locations | None,
+        axis_name: str | None,
+    ) -> tuple[Variables, tuple[Scalars, Variables, Variables], Array]:
+        """Returns the metric's statistics, then scalars and gradients of generator and discriminators, and frames."""
+
+        def generate(weights: Variables) -> Array:
+            return generate_chunk(
+                self._generator,
+                weights,
+                chunk,
+                previous,
+                backpropagate_frames=self.backpropagate_frames,
+                remat=self.remat,
+            )
+
+        frames, to_generator = jax.vjp(generate, params["generator"])
+        fake, judged = in_one_row(frames), judged_frames(chunk)
+
+        def supervise(fake: Array) -> Any:
+            return self._supervise(fake, judged.real, statistics, key, locations, axis_name)
+
+        (loss, (scalars, statistics)), to_fake = jax.value_and_grad(supervise, has_aux=True)(fake)
+        scalars = {"l1": jnp.mean(jnp.abs(fake - judged.real)), **scalars}
+        gradients: Variables = {}
+        if not self.adversaries.empty:
+            opponents = {name: params[name] for name in self.settings.discriminators}
+            opposed, terms, pulled, gradients = self.adversaries(
+                self._discriminator, opponents, judged, fake, roi_size=self.settings.roi_size
+            )
+            loss, to_fake = loss + opposed, to_fake + pulled
+            judging = [value for name, value in terms.items() if name.endswith(("real", "fake"))]
+            scalars = {"discriminator": 0.5 * jnp.sum(jnp.stack(judging)), **scalars, **terms}
+        (to_weights,) = to_generator(to_fake.reshape(frames.shape))
+        return statistics, ({"loss": loss, **scalars}, to_weights, gradients), frames
 
     def _drawn(self, params: Variables, batch: SequenceBatch) -> tuple[Array, Array, Array]:
         """Returns frames drawn of whole sequences, the real ones, and where the mouths are, each "b t ..."."""

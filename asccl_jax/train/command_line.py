@@ -11,10 +11,12 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from asccl_jax.errors import InputError
+from asccl_jax.train import ends
+from asccl_jax.train.profile import ProfiledSteps, parse_profiled_steps
 
 __all__ = ["TrainCommand", "help_text", "parse"]
 
-_INTRODUCTION = """\
+_INTRODUCTION = f"""\
 usage: python -m asccl_jax.main --config configs/asccl.py[:VARIANT] [--workdir DIR] [--config.KEY=VALUE ...]
 
 Trains what a recipe describes. The same command goes on from the newest checkpoint in DIR; SIGTERM or Ctrl-C saves
@@ -25,9 +27,9 @@ and stops.
   python -m asccl_jax.main --config configs/asccl.py --multihost     (once on every host of a TPU slice or Slurm job)
 
 The recipe's file explains every key. DIR gets config.json, metrics.jsonl, tensorboard/, checkpoints/, initial/, best/,
-last/ and report/. Exit status: 0 trained to the end, 1 a number became NaN, 2 bad input, 130 or 143 stopped by Ctrl-C
-or SIGTERM with everything saved.
+last/, report/ and summary.json.
 
+{ends.SUMMARY}
 options:
 """
 
@@ -43,6 +45,11 @@ class TrainCommand:
       coordinator: Address of process 0 as host:port; None lets JAX find it (Cloud TPU, Slurm, Open MPI, Kubernetes).
       num_processes: Number of processes, or None.
       process_id: Index of this one, or None.
+      profile: Steps to trace, or None.
+      max_restarts: Starts after the first, where an attempt ends unexpectedly.
+      stall_timeout: Seconds without anything moving after which a process ends; 0: never.
+      heartbeat_timeout: Seconds of silence after which another process counts as lost.
+      join_timeout: Seconds to wait for the others at the start.
     """
 
     config: ConfigDict
@@ -51,6 +58,11 @@ class TrainCommand:
     coordinator: str | None
     num_processes: int | None
     process_id: int | None
+    profile: ProfiledSteps | None
+    max_restarts: int
+    stall_timeout: int
+    heartbeat_timeout: int
+    join_timeout: int
 
 
 def parse(words: Sequence[str]) -> TrainCommand:
@@ -86,14 +98,20 @@ def parse(words: Sequence[str]) -> TrainCommand:
         coordinator=values.coordinator,
         num_processes=values.num_processes,
         process_id=values.process_id,
+        profile=None if values.profile is None else parse_profiled_steps(values.profile),
+        max_restarts=values.max_restarts,
+        stall_timeout=values.stall_timeout,
+        heartbeat_timeout=values.heartbeat_timeout,
+        join_timeout=values.join_timeout,
     )
 
 
 def help_text() -> str:
     """Returns what `--help` prints."""
     values = _flag_values(())
-    names = ("config", "workdir", "multihost", "coordinator", "num_processes", "process_id")
-    return _INTRODUCTION + "".join(f"  --{name:<14} {values[name].help}\n" for name in names)
+    names = ["config", "workdir", "multihost", "coordinator", "num_processes", "process_id", "profile"]
+    names += ["max_restarts", "stall_timeout", "heartbeat_timeout", "join_timeout"]
+    return _INTRODUCTION + "".join(f"  --{name:<17} {values[name].help}\n" for name in names)
 
 
 def _flag_values(words: Sequence[str]) -> flags.FlagValues:
@@ -105,12 +123,30 @@ def _flag_values(words: Sequence[str]) -> flags.FlagValues:
         flag_values=values,
         sys_argv=["main", *words],
     )
-    flags.DEFINE_string("workdir", "runs/asccl", "folder of the run (default runs/asccl)", flag_values=values)
+    flags.DEFINE_string(
+        "workdir", "runs/asccl", "folder of the run, or gs://BUCKET/FOLDER (default runs/asccl)", flag_values=values
+    )
     flags.DEFINE_boolean("multihost", False, "one of several processes that train together", flag_values=values)
     flags.DEFINE_string("coordinator", None, "host:port of process 0, where JAX cannot find it", flag_values=values)
     flags.DEFINE_integer("num_processes", None, "number of processes, with --coordinator", flag_values=values)
     flags.DEFINE_integer("process_id", None, "index of this process, with --coordinator", flag_values=values)
+    flags.DEFINE_string(
+        "profile",
+        None,
+        "profiler trace into DIR/profile: of N steps after the first few, or FIRST:LAST",
+        flag_values=values,
+    )
+    _define_count("max_restarts", 0, "starts again after a crash or a lost process, at most so often", values)
+    _define_count("stall_timeout", 600, "seconds without a step until it ends with 75; 0: never", values)
+    _define_count("heartbeat_timeout", 100, "seconds of silence until another process is lost", values, least=5)
+    _define_count("join_timeout", 300, "seconds to wait for the other processes at the start", values, least=5)
     return values
+
+
+def _define_count(name: str, default: int, text: str, values: flags.FlagValues, *, least: int = 0) -> None:
+    """Defines a flag of a whole number, which may be spelled with dashes as well."""
+    flags.DEFINE_integer(name, default, f"{text} (default {default})", flag_values=values, lower_bound=least)
+    flags.DEFINE_alias(name.replace("_", "-"), name, flag_values=values)
 
 
 def _last_line(error: Exception) -> str:

@@ -36,7 +36,9 @@ def loop_settings(config: ConfigDict) -> LoopSettings:
     Raises:
       InputError: A count that is not positive.
     """
-    return LoopSettings(**{field.name: config[field.name] for field in dataclasses.fields(LoopSettings)})
+    names = [field.name for field in dataclasses.fields(LoopSettings)]
+    # A recipe of one's own may leave out what has a default.
+    return LoopSettings(**{name: config[name] for name in names if name in config})
 
 
 def plain_config(config: ConfigDict) -> dict[str, Any]:

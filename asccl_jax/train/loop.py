@@ -7,8 +7,7 @@ import dataclasses
 import json
 import logging
 import signal
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,20 +18,28 @@ from jaxtyping import UInt8
 
 from asccl_jax.data.atomic import write_atomically
 from asccl_jax.errors import InputError, WriteError, writing
-from asccl_jax.tasks import Task
+from asccl_jax.remote_folder import AnyPath, reading
+from asccl_jax.tasks import Scalars, Task
+from asccl_jax.train.abandoned_io import abandoned_io_unheard
 from asccl_jax.train.checkpoint import Checkpoints, newest_on_disk
 from asccl_jax.train.evaluation import HeldOutBatches, Scorer
+from asccl_jax.train.heartbeat import Heartbeat
+from asccl_jax.train.process_figures import ProcessFigures, gather_figures
+from asccl_jax.train.profile import ProfiledSteps, Profiler
 from asccl_jax.train.progress import Progress
+from asccl_jax.train.run_clock import Phase, RunClock
+from asccl_jax.train.run_mirror import CHECKPOINTS, RunMirror
+from asccl_jax.train.runtime import gather_rows
 from asccl_jax.train.scalars import NonFiniteError, ScalarQueue, check_finite
-from asccl_jax.train.sharding import data_mesh, place, replicate, replicated, sharded_update
+from asccl_jax.train.sharding import data_mesh, distribute, gather_whole, place, sharded_update, state_sharding
 from asccl_jax.train.signals import StopSignals
+from asccl_jax.train.step_times import StepTimes
 from asccl_jax.train.writer import ScalarWriter
 from asccl_jax.types import TrainState
 
 __all__ = ["BatchIterator", "DivergedError", "Experiment", "FitResult", "LoopSettings", "fit"]
 
 CONFIG_FILE = "config.json"
-CHECKPOINTS = "checkpoints"
 
 _LOG = logging.getLogger(__name__)
 
@@ -69,7 +76,10 @@ class LoopSettings:
       log_every: Steps between lines of scalars.
       evaluate_every: Steps between held-out scores; the last step always has them.
       checkpoint_every: Steps between checkpoints; the last step always has one.
-      keep_checkpoints: Newest checkpoints to keep.
+      keep_checkpoints: Newest checkpoints to keep; the best one scored is kept besides.
+      keep_every: Checkpoints at a multiple of so many steps are kept for good; 0 for none.
+      fsdp: Devices over which weights and optimiser state are split; see `train.sharding`.
+      accumulation: Passes that the task makes an update of.
     """
 
     steps: int
@@ -79,13 +89,21 @@ class LoopSettings:
     evaluate_every: int
     checkpoint_every: int
     keep_checkpoints: int
+    keep_every: int = 0
+    fsdp: int = 1
+    accumulation: int = 1
 
     def __post_init__(self) -> None:
-        """Checks that all counts are positive."""
+        """Checks that all counts are positive, and that there will be a checkpoint at each step to keep one of."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name != "seed" and value < 1:
+            if field.name not in ("seed", "keep_every") and value < 1:
                 raise InputError(f"config.{field.name}={value}: expected at least 1")
+        if self.keep_every < 0 or self.keep_every % self.checkpoint_every:
+            raise InputError(
+                f"config.keep_every={self.keep_every}: expected a multiple of checkpoint_every={self.checkpoint_every},"
+                " or 0 to keep none for good"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +146,12 @@ class FitResult:
       best_score: Its held-out score, or None.
       steps_per_s: Speed of this process, without compilation, evaluation and saving; 0 if it did no step.
       seconds: Wall time of this process in the loop, all included.
+      first_step: Steps done before this process began.
+      batch_size: Examples a step.
+      unit: What an example is called.
+      phase_s: Seconds of this process by phase; they add up to `seconds`.
+      checkpoints: Checkpoints written.
+      processes: What each process measured of itself.
     """
 
     step: int
@@ -136,13 +160,26 @@ class FitResult:
     best_score: float | None
     steps_per_s: float
     seconds: float
+    first_step: int
+    batch_size: int
+    unit: str
+    phase_s: Mapping[Phase, float]
+    checkpoints: int
+    processes: tuple[ProcessFigures, ...]
 
 
 class DivergedError(RuntimeError):
     """Training met a number that is not finite and stopped; the message says where, and what is safe on disk."""
 
 
-def fit(experiment: Experiment, workdir: Path) -> FitResult:
+def fit(
+    experiment: Experiment,
+    workdir: Path,
+    *,
+    profile: ProfiledSteps | None = None,
+    mirror: RunMirror | None = None,
+    heartbeat: Heartbeat | None = None,
+) -> FitResult:
     """Trains to the last step, from the newest checkpoint in `workdir` if there is one, and returns how it ended.
 
     Writes `metrics.jsonl`, `tensorboard/`, `pictures/` (where the task draws any), `checkpoints/`, and through the
@@ -151,6 +188,9 @@ def fit(experiment: Experiment, workdir: Path) -> FitResult:
     Args:
       experiment: What to train and on what.
       workdir: Folder of the run.
+      profile: Steps to trace, into `profile/`.
+      mirror: The run in a bucket whose files are in `workdir`; its checkpoints go to the bucket.
+      heartbeat: Is told of every step and phase, and ends the process where another one is lost.
 
     Raises:
       InputError: The checkpoint there is of another network or config, or the data is broken.
@@ -158,20 +198,36 @@ def fit(experiment: Experiment, workdir: Path) -> FitResult:
       WriteError: The disk is full, or access is denied. The checkpoints on disk are whole.
     """
     try:
-        return _fit(experiment, workdir)
+        return _fit(experiment, workdir, profile, mirror, heartbeat or Heartbeat())
     except WriteError as error:
-        good = newest_on_disk(workdir / CHECKPOINTS)
-        safe = f"checkpoint {good} is whole" if good is not None else "there is no checkpoint yet"
+        safe = _newest_good(workdir / CHECKPOINTS if mirror is None else mirror.checkpoints)
+        remedy = "make room" if mirror is None else f"see that {mirror.address} can be written"
         raise WriteError(
-            f"training stopped: {error}; {safe}: make room and give the same command, which goes on from there"
+            f"training stopped: {error}; {safe}: {remedy} and give the same command, which goes on from there"
         ) from error
 
 
-def _fit(experiment: Experiment, workdir: Path) -> FitResult:
-    begin = time.monotonic()
-    with contextlib.ExitStack() as stack:
+def _newest_good(checkpoints: AnyPath) -> str:
+    try:
+        with reading(str(checkpoints)):
+            good = newest_on_disk(checkpoints)
+    except InputError:
+        return "its checkpoints are out of sight"
+    return f"checkpoint {good} is whole" if good is not None else "there is no checkpoint yet"
+
+
+def _fit(
+    experiment: Experiment,
+    workdir: Path,
+    profile: ProfiledSteps | None,
+    mirror: RunMirror | None,
+    heartbeat: Heartbeat,
+) -> FitResult:
+    # Saves go on in the background: what they say after one has failed may come at any time.
+    with abandoned_io_unheard(), contextlib.ExitStack() as stack:
         stack.callback(experiment.batches.close)
-        run = _Run(experiment, workdir, stack)
+        run = _Run(experiment, workdir, stack, profile, mirror, heartbeat)
+        stack.push(heartbeat.end_if_peer_lost)
         try:
             stopped_by = run.train()
         except NonFiniteError as error:
@@ -179,33 +235,49 @@ def _fit(experiment: Experiment, workdir: Path) -> FitResult:
             good = run.checkpoints.latest_step()
             safe = f"checkpoint {good} and last/ are good" if good is not None else "there is no checkpoint yet"
             raise DivergedError(
-                f"training stopped: {error}; {safe} in {workdir}; go on with the same command and, say, half the"
-                f" learning rate, --config.learning_rate={experiment.config.get('learning_rate', 1e-3) / 2:g}"
+                f"training stopped: {error}; {safe} in {mirror.address if mirror else workdir}; go on with the same"
+                " command and, say, half the learning rate,"
+                f" --config.learning_rate={experiment.config.get('learning_rate', 1e-3) / 2:g}"
             ) from error
-        return FitResult(
-            step=run.step,
-            stopped_by=stopped_by,
-            best_step=run.best_step,
-            best_score=run.best_score,
-            steps_per_s=run.progress.steps_per_s,
-            seconds=time.monotonic() - begin,
-        )
+        return run.result(stopped_by)
 
 
 class _Run:
     """One process's part of a run: what changes from step to step, and the files it goes to."""
 
-    def __init__(self, experiment: Experiment, workdir: Path, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        experiment: Experiment,
+        workdir: Path,
+        stack: contextlib.ExitStack,
+        profile: ProfiledSteps | None,
+        mirror: RunMirror | None,
+        heartbeat: Heartbeat,
+    ) -> None:
         settings = experiment.settings
+        self.heartbeat = heartbeat
+        self.clock = stack.enter_context(contextlib.closing(RunClock(heartbeat.phase)))
+        self.times = StepTimes(self.clock, gather=gather_rows)
         self.experiment = experiment
         self.workdir = workdir
-        self.mesh = data_mesh(settings.batch_size)
-        self.checkpoints = Checkpoints(workdir / CHECKPOINTS, keep=settings.keep_checkpoints)
+        self.mirror = mirror
+        self.mesh = data_mesh(settings.batch_size, fsdp=settings.fsdp, accumulation=settings.accumulation)
+        self.abstract_state = jax.eval_shape(experiment.task.init, jax.random.key(settings.seed))
+        self.sharding = state_sharding(self.abstract_state, self.mesh)
+        self.checkpoints = Checkpoints(
+            mirror.checkpoints if mirror else workdir / CHECKPOINTS,
+            keep=settings.keep_checkpoints,
+            keep_every=settings.keep_every,
+        )
         stack.callback(self.checkpoints.close)
         self.step = 0
         self.best_step: int | None = None
         self.best_score: float | None = None
+        self.scored: tuple[int, float] | None = None
         self.state = self._first_state()
+        self.first_step = self.step
+        self.saved = 0
+        self.profiler = stack.enter_context(contextlib.closing(Profiler(profile, workdir, begun=self.step)))
         main_process = jax.process_index() == 0
         if main_process:
             with writing(workdir):
@@ -220,23 +292,23 @@ class _Run:
             batch_size=settings.batch_size,
             unit=experiment.unit,
             visible=main_process,
+            times=self.times,
         )
         stack.callback(self.progress.close)
-        self.scorer = Scorer(experiment.task, experiment.held_out, self.mesh)
+        self.scorer = Scorer(experiment.task, lambda: heartbeat.over(experiment.held_out()), self.mesh)
         self._updates: dict[Task, Callable[..., Any]] = {}
 
     def _first_state(self) -> TrainState:
         """Takes the first there is of: 1. the newest checkpoint of this workdir, 2. the task's own start."""
         task, key = self.experiment.task, jax.random.key(self.experiment.settings.seed)
-        restored = self.checkpoints.restore(
-            jax.eval_shape(task.init, key), config=self.experiment.config, sharding=replicated(self.mesh)
-        )
+        restored = self.checkpoints.restore(self.abstract_state, config=self.experiment.config, sharding=self.sharding)
         if restored is None:
-            return replicate(task.init(key), self.mesh)
+            return distribute(task.init(key), self.sharding)
         self.experiment.batches.set_state(restored.data)
         self.step = int(restored.state.step)
         self.best_step = restored.progress["best_step"]
         self.best_score = restored.progress["best_score"]
+        self.heartbeat.step(self.step)
         _LOG.info("going on from checkpoint %d in %s", self.step, self.checkpoints.directory)
         return restored.state
 
@@ -245,55 +317,110 @@ class _Run:
         settings = self.experiment.settings
         scalars = ScalarQueue()
         if self.step == 0:
-            self._score_baseline()
+            with self.clock.phase(Phase.EVALUATING):
+                self._score_baseline()
+        self.clock.turn_to(Phase.TRAINING)
         while self.step < settings.steps:
-            batch = place(next(self.experiment.batches), self.mesh)
-            self.state, values = self._update()(self.state, batch)
-            self.step += 1
-            for step, fetched in scalars.push(self.step, values):
-                self._log(step, fetched)
+            values, compiled = self._take_step()
+            fetched = self._log_all(scalars.push(self.step, values))
             stopped_by = self.stop.requested(self.step)
             evaluate = self.step % settings.evaluate_every == 0 or self.step == settings.steps
             save = self.step % settings.checkpoint_every == 0 or self.step == settings.steps or stopped_by is not None
-            if evaluate or save:
+            # What processes gather for a line of scalars must not cross the collectives of steps in flight.
+            gather = self.step % settings.log_every == 0 and jax.process_count() > 1
+            if evaluate or save or compiled or gather:
                 # Nothing is judged or saved before all steps up to here are known to be finite.
-                for step, fetched in scalars.drain():
-                    self._log(step, fetched)
-                self.progress.pause()
+                fetched += self._log_all(scalars.drain())
+            self.times.end(compiled=compiled, fetched=fetched)
+            self.profiler.end_step(self.step, self.state)
             if evaluate:
-                self._evaluate()
+                with self.clock.phase(Phase.EVALUATING):
+                    self._evaluate()
             if save:
-                self._save()
+                with self.clock.phase(Phase.SAVING):
+                    self._save()
             if stopped_by is not None:
                 return stopped_by
         return None
+
+    def result(self, stopped_by: signal.Signals | None) -> FitResult:
+        """Returns how the run ended, once all of it is on disk; all processes must call it together."""
+        with self.clock.phase(Phase.SAVING):
+            self.checkpoints.wait()
+        processes = gather_figures(self.times)
+        self.clock.settle()
+        return FitResult(
+            step=self.step,
+            stopped_by=stopped_by,
+            best_step=self.best_step,
+            best_score=self.best_score,
+            steps_per_s=self.times.steps_per_s,
+            seconds=sum(self.clock.seconds.values()),
+            first_step=self.first_step,
+            batch_size=self.experiment.settings.batch_size,
+            unit=self.experiment.unit,
+            phase_s=dict(self.clock.seconds),
+            checkpoints=self.saved,
+            processes=processes,
+        )
+
+    def _take_step(self) -> tuple[Scalars, bool]:
+        """Starts the next step; returns its scalars and whether its update had to be compiled."""
+        known = len(self._updates)
+        # The first batch comes late, as the threads that read ahead have only begun.
+        waiting = Phase.INPUT if self.step > self.first_step else Phase.STARTING
+        with self.profiler.step(self.step + 1, self.state):
+            self.times.begin()
+            with self.clock.phase(waiting):
+                rows = next(self.experiment.batches)
+            with self.clock.phase(Phase.PLACING):
+                batch = place(rows, self.mesh)
+            self.state, values = self._update()(self.state, batch)
+        self.step += 1
+        self.heartbeat.step(self.step)
+        return values, len(self._updates) > known
 
     def _update(self) -> Callable[..., Any]:
         """The compiled update of the step that comes now."""
         task_at = self.experiment.task_at
         task = self.experiment.task if task_at is None else task_at(self.step)
         if task not in self._updates:
-            self.progress.pause()  # compiling is no training
-            self._updates[task] = sharded_update(task.update, self.mesh)
+            self.heartbeat.phase("compiling")
+            self._updates[task] = sharded_update(task.update, self.mesh, self.sharding)
         return self._updates[task]
+
+    def _log_all(self, ended: Iterable[tuple[int, dict[str, float]]]) -> int:
+        """Logs steps as they end; returns how many."""
+        count = 0
+        with self.clock.phase(Phase.DEVICE):
+            for step, values in ended:
+                with self.clock.phase(Phase.TRAINING):
+                    self._log(step, values)
+                count += 1
+        return count
 
     def _log(self, step: int, values: dict[str, float]) -> None:
         self.progress.advance(step, values[self.experiment.task.loss])
-        if self.writer is not None and step % self.experiment.settings.log_every == 0:
-            self.writer.write(step, {**values, f"speed/{self.experiment.unit}s_per_s": self.progress.examples_per_s})
+        if step % self.experiment.settings.log_every == 0:
+            speeds = self.times.scalars()
+            speeds[f"speed/{self.experiment.unit}s_per_s"] = self.progress.examples_per_s
+            if self.writer is not None:
+                self.writer.write(step, {**values, **speeds})
 
     def _score_baseline(self) -> None:
-        baseline = self.experiment.baseline(self.state, self.mesh)
+        baseline = self.experiment.baseline(self._whole(), self.mesh)
         self._score(baseline)
         self._export(baseline, "initial")
 
     def _evaluate(self) -> None:
-        score = self._score(self.state)
+        whole = self._whole()
+        score = self._score(whole)
+        self.scored = self.step, score
         if self.writer is not None and self.experiment.pictures is not None:
-            self.writer.write_pictures(self.step, self.experiment.pictures(self.state))
+            self.writer.write_pictures(self.step, self.experiment.pictures(whole))
         if self.best_score is None or score < self.best_score:
             self.best_step, self.best_score = self.step, score
-            self._export(self.state, "best")
+            self._export(whole, "best")
 
     def _score(self, state: TrainState) -> float:
         means = self.scorer.means(state)
@@ -307,14 +434,27 @@ class _Run:
     def _save(self) -> None:
         if self.writer is not None:
             self.writer.sync()
+        if self.mirror is not None:
+            self.mirror.send()
         self.checkpoints.save(
             self.step,
             self.state,
             data=self.experiment.batches.get_state(),
             config=self.experiment.config,
-            progress={"best_step": self.best_step, "best_score": self.best_score},
+            progress={
+                "best_step": self.best_step,
+                "best_score": self.best_score,
+                "score": self.scored[1] if self.scored and self.scored[0] == self.step else None,
+            },
         )
-        self._export(self.state, "last")
+        self.saved += 1
+        self._export(self._whole(), "last")
+        if self.mirror is not None:
+            self.mirror.send()
+
+    def _whole(self) -> TrainState:
+        """The networks whole on every device, without their optimisers: what is scored, drawn and exported."""
+        return gather_whole(dataclasses.replace(self.state, opt_state=()), self.mesh)
 
     def _export(self, state: TrainState, name: str) -> None:
         with writing(self.workdir / name):

@@ -24,7 +24,7 @@ from asccl_jax.geometry.head_model import HEAD_NAME, load_head_model
 from asccl_jax.geometry.shape_images import ShapeRenderer
 from asccl_jax.manipulator_settings import ManipulatorSettings
 from asccl_jax.saved_manipulator import load_manipulator
-from asccl_jax.tasks.manipulator import ManipulatorTask
+from asccl_jax.tasks.manipulator import ManipulatorTask, MeshLoss
 from asccl_jax.tasks.mesh_supervision import MeshSupervision
 from asccl_jax.train.config_entries import loop_settings, plain_config
 from asccl_jax.train.evaluation import HeldOutBatches
@@ -32,9 +32,37 @@ from asccl_jax.train.loop import Experiment
 from asccl_jax.train.optimizer import adam, rate_schedule
 from asccl_jax.types import Variables
 
-__all__ = ["manipulator_experiment"]
+__all__ = ["manipulator_experiment", "manipulator_task"]
 
 _LOG = logging.getLogger(__name__)
+
+
+def manipulator_task(config: ConfigDict, *, mesh_loss: MeshLoss | None = None) -> ManipulatorTask:
+    """Returns what a recipe trains, without its data.
+
+    Args:
+      config: The recipe; `config.steps` is positive.
+      mesh_loss: Supervision of the meshes; it needs the data's head.
+
+    Raises:
+      InputError: A value that makes no sense, or weights to start from that do not fit.
+    """
+    return ManipulatorTask(
+        settings=ManipulatorSettings.from_dict(config.model.to_dict()),
+        optimizer=adam(1.0, b1=0.0, b2=0.99),
+        learning_rate=rate_schedule(
+            config.learning_rate,
+            schedule=config.learning_rate_schedule,
+            steps=config.steps,
+            epochs=config.epochs,
+            falling_epochs=config.falling_epochs,
+        ),
+        start=_start_variables(config.init_from),
+        mesh_loss=mesh_loss,
+        mesh_weight=config.mesh.weight,
+        mesh_modes=tuple(config.mesh.modes),
+        accumulation=loop_settings(config).accumulation,
+    )
 
 
 def manipulator_experiment(config: ConfigDict) -> Experiment:
@@ -50,21 +78,7 @@ def manipulator_experiment(config: ConfigDict) -> Experiment:
     for split, source in windows.items():
         _LOG.info("%s: %r (%s)", split, source, source.describe())
     config = _with_steps(config, len(windows["train"]))
-    task = ManipulatorTask(
-        settings=settings,
-        optimizer=adam(1.0, b1=0.0, b2=0.99),
-        learning_rate=rate_schedule(
-            config.learning_rate,
-            schedule=config.learning_rate_schedule,
-            steps=config.steps,
-            epochs=config.epochs,
-            falling_epochs=config.falling_epochs,
-        ),
-        start=_start_variables(config.init_from),
-        mesh_loss=_mesh_supervision(config, tracks),
-        mesh_weight=config.mesh.weight,
-        mesh_modes=tuple(config.mesh.modes),
-    )
+    task = manipulator_task(config, mesh_loss=_mesh_supervision(config, tracks))
     return Experiment(
         task=task,
         batches=window_batches(

@@ -24,7 +24,7 @@ from asccl_jax.train.optimizer import adam
 from asccl_jax.train.sharding import place
 from asccl_jax.types import TrainState, Variables
 
-__all__ = ["metric_experiment", "metric_settings"]
+__all__ = ["metric_experiment", "metric_settings", "metric_task"]
 
 _LOG = logging.getLogger(__name__)
 _SETTLING_BATCHES = 8
@@ -45,20 +45,30 @@ def metric_settings(config: ConfigDict) -> MetricSettings:
     return MetricSettings.from_compat(config.compat, **overrides)
 
 
-def metric_experiment(config: ConfigDict) -> Experiment:
-    """Returns what `loop.fit` runs; see `configs/asccl.py`."""
+def metric_task(config: ConfigDict) -> MetricTask:
+    """Returns what a recipe trains, without its data.
+
+    Raises:
+      InputError: A value that makes no sense, or weights to start from that do not fit.
+    """
     settings = metric_settings(config)
-    loop = loop_settings(config)
-    max_hold = config.data.max_hold or None
-    source = FramePairs(config.data.dir, "train", pairing=config.data.pairing, max_hold=max_hold, seed=loop.seed)
-    held_out = FramePairs(config.data.dir, "validation", max_hold=max_hold)
-    task = MetricTask(
+    return MetricTask(
         settings=settings,
         optimizer=adam(config.learning_rate, schedule=config.learning_rate_schedule, steps=config.steps),
         dtype=computation_dtype(config.dtype),
         start=_start_variables(config.init_from, settings),
         evaluation_draws=config.evaluation.draws,
+        accumulation=loop_settings(config).accumulation,
     )
+
+
+def metric_experiment(config: ConfigDict) -> Experiment:
+    """Returns what `loop.fit` runs; see `configs/asccl.py`."""
+    loop = loop_settings(config)
+    max_hold = config.data.max_hold or None
+    source = FramePairs(config.data.dir, "train", pairing=config.data.pairing, max_hold=max_hold, seed=loop.seed)
+    held_out = FramePairs(config.data.dir, "validation", max_hold=max_hold)
+    task = metric_task(config)
     _LOG.info("training on %r, evaluating on %r", source, held_out)
 
     def settled(state: TrainState, mesh: Mesh) -> TrainState:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 from ml_collections import ConfigDict
 
+from asccl_jax.data.fetched import local_directory
 from asccl_jax.errors import InputError
+from asccl_jax.remote_folder import remote_address
 from asccl_jax.train.loop import Experiment
 from asccl_jax.train.manipulator_recipe import manipulator_experiment
 from asccl_jax.train.metric_recipe import metric_experiment
@@ -31,4 +34,12 @@ def build_experiment(config: ConfigDict) -> Experiment:
     }
     if config.task not in builders:
         raise InputError(f"config.task={config.task!r}: expected one of {', '.join(builders)}")
-    return builders[config.task](config)
+    build = builders[config.task]
+    if remote_address(config.data.dir) is None:
+        return build(config)
+    here = config.copy_and_resolve_references()
+    here.data.dir = str(local_directory(config.data.dir))
+    experiment = build(here)
+    # What the run notes of itself holds on another machine, too.
+    data = {**experiment.config["data"], "dir": config.data.dir}
+    return dataclasses.replace(experiment, config={**experiment.config, "data": data})

@@ -33,21 +33,24 @@ from asccl_jax.train.loop import Experiment
 from asccl_jax.train.optimizer import adam, rate_schedule
 from asccl_jax.types import TrainState, Variables
 
-__all__ = ["renderer_experiment"]
+__all__ = ["renderer_experiment", "renderer_task"]
 
 _LOG = logging.getLogger(__name__)
 _PICTURED = 3
 """Held-out sequences drawn at every evaluation."""
 
 
-def renderer_experiment(config: ConfigDict) -> Experiment:
-    """Returns what `loop.fit` runs; see `configs/renderer.py`."""
-    settings = RendererSettings(**config.model.to_dict())
-    training, held_out = _sequences(config)
-    lengths = Lengths(config.data.length, config.data.longest, config.data.epochs_per_length)
-    config = _with_steps(config, training, lengths)
-    task = RendererTask(
-        settings=settings,
+def renderer_task(config: ConfigDict) -> RendererTask:
+    """Returns what a recipe trains, without its data.
+
+    Args:
+      config: The recipe; `config.steps` is positive.
+
+    Raises:
+      InputError: A value that makes no sense, or weights that are missing or do not fit.
+    """
+    return RendererTask(
+        settings=RendererSettings(**config.model.to_dict()),
         optimizer=adam(1.0, b1=0.5, b2=0.999),
         learning_rate=rate_schedule(config.learning_rate, schedule=config.learning_rate_schedule, steps=config.steps),
         supervision=_supervision(config),
@@ -57,9 +60,18 @@ def renderer_experiment(config: ConfigDict) -> Experiment:
         sequences=config.batch_size,
         backpropagate_frames=config.backpropagate_frames,
         remat=config.remat,
+        accumulation=loop_settings(config).accumulation,
         dtype=computation_dtype(config.dtype),
         start=_start_variables(config.init_from),
     )
+
+
+def renderer_experiment(config: ConfigDict) -> Experiment:
+    """Returns what `loop.fit` runs; see `configs/renderer.py`."""
+    training, held_out = _sequences(config)
+    lengths = Lengths(config.data.length, config.data.longest, config.data.epochs_per_length)
+    config = _with_steps(config, training, lengths)
+    task = renderer_task(config)
     return Experiment(
         task=task,
         batches=sequence_batches(

@@ -5,40 +5,93 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
+from jaxtyping import Float
 
 from asccl_jax import xla_flags
 from asccl_jax.errors import InputError
+from asccl_jax.train import coordination
+from asccl_jax.train.heartbeat import Heartbeat, Limits
 
-__all__ = ["connect_processes", "describe_devices", "use_compilation_cache", "wait_for_all"]
+__all__ = [
+    "connect_processes",
+    "describe_devices",
+    "gather_rows",
+    "require_ordered_collectives",
+    "use_compilation_cache",
+    "wait_for_all",
+    "watchdog",
+]
 
 _LOG = logging.getLogger(__name__)
 _ORDERED_COLLECTIVES = "--xla_cpu_enable_concurrency_optimized_scheduler=false"
 
 
-def connect_processes(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+def connect_processes(
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    *,
+    timeout_s: int,
+    heartbeat_timeout_s: int,
+) -> None:
     """Joins the other processes; JAX finds what is None on Cloud TPU, Slurm, Open MPI and Kubernetes.
 
+    Args:
+      coordinator: Address of process 0 as host:port, or None.
+      num_processes: Number of processes, or None.
+      process_id: Index of this one, or None.
+      timeout_s: Seconds to wait for the others; then this process ends with status 75.
+      heartbeat_timeout_s: Seconds of silence after which a process counts as lost.
+
     Raises:
-      InputError: JAX cannot find out or cannot reach the coordinator, or it took to CPUs without being told.
+      InputError: JAX cannot find out who the others are.
     """
     if os.environ.get("JAX_PLATFORMS") == "cpu":
         # Collectives between CPU processes travel through gloo, which takes messages as they come; with the scheduler
         # that spreads independent operations, two processes start them in different orders and the run aborts.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_ORDERED_COLLECTIVES}"
-    try:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
-    except (ValueError, RuntimeError) as error:
-        raise InputError(
-            f"--multihost: cannot join the other processes ({str(error).splitlines()[0]});"
-            " give --coordinator HOST:PORT, --num_processes and --process_id"
-        ) from error
+    coordination.join(
+        coordinator, num_processes, process_id, timeout_s=timeout_s, heartbeat_timeout_s=heartbeat_timeout_s
+    )
+
+
+def require_ordered_collectives() -> None:
+    """Refuses a run of several processes on CPUs that JAX took to without being told.
+
+    Raises:
+      InputError: So it is.
+    """
     if jax.default_backend() == "cpu" and _ORDERED_COLLECTIVES not in os.environ.get("XLA_FLAGS", ""):
         raise InputError("--multihost on CPUs: set JAX_PLATFORMS=cpu, so that the processes can be kept in step")
+
+
+def watchdog(*, stall_s: int, lost_s: int, newest: Callable[[], int | None]) -> Heartbeat:
+    """Returns what watches over this process and those it has joined.
+
+    Args:
+      stall_s: Seconds without anything moving after which a process ends; 0: never.
+      lost_s: Seconds of silence after which another process counts as lost.
+      newest: Returns the step of the newest checkpoint.
+    """
+    process, processes = coordination.place()
+    # Thousands of processes that all read all beats would keep process 0 busy.
+    beat_s = min(max(2.0, processes / 64), lost_s / 5)
+    return Heartbeat(
+        Limits(stall_s=float(stall_s), lost_s=float(lost_s), warning_s=min(30.0, lost_s / 2), beat_s=beat_s),
+        process=process,
+        processes=processes,
+        host=socket.gethostname(),
+        store=coordination.CoordinationStore() if processes > 1 else None,
+        newest=newest,
+    )
 
 
 def use_compilation_cache(directory: str | None) -> None:
@@ -80,6 +133,16 @@ def wait_for_all() -> None:
     """Returns once every process has come here; alone, at once."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("asccl_jax.train.finished")
+
+
+def gather_rows(row: Float[np.ndarray, " n"]) -> Float[np.ndarray, "p n"]:
+    """Returns the rows of all processes in their order, in single precision; alone, the one given.
+
+    All processes must call it together, with no other program of several processes in flight.
+    """
+    if jax.process_count() == 1:
+        return row[None]
+    return np.asarray(multihost_utils.process_allgather(row.astype(np.float32)))
 
 
 def _processor() -> str:

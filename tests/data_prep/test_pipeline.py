@@ -3,10 +3,8 @@
 import dataclasses
 import json
 import os
-import signal
-import subprocess
+import shutil
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +16,7 @@ from asccl_jax.data.manifest import read_manifest
 from asccl_jax.data.records import file_sha256
 from asccl_jax.data.schema import FrameRecord
 from asccl_jax.errors import InputError
-from data_prep import stage_runs
+from data_prep import stage_runs, work_removal
 from data_prep.__main__ import main
 from data_prep.alignment import AlignmentSettings
 from data_prep.clip_records import ClipSettings
@@ -327,45 +325,20 @@ def test_mead_videos_pair_by_sentence_with_their_sound_files(tmp_path):
     assert "028-030 are taken for" in reasons(outcome)["M003/disgusted"]
 
 
-COMMAND = [sys.executable, "-m", "data_prep"]
+def test_a_run_killed_while_it_removes_its_work_can_be_given_again(prepared, small, tmp_path, monkeypatch):
+    remove = shutil.rmtree
 
+    def dies_half_way(folder, **options):
+        remove(Path(folder) / "clips", **options)
+        raise SystemExit("killed")
 
-def run_again(table, output, *, workers, kill_after=None):
-    """Runs the command line; kills it once so many clips are done. Returns what it printed."""
-    words = [*COMMAND, str(table), "--layout", "list", "--landmarks", "precomputed", "--image-size", "48"]
-    words += ["--output", str(output), "--workers", str(workers), "--keep-work"]
-    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""})
-    if kill_after is None:
-        error = process.communicate(timeout=300)[1]
-        assert process.returncode == 0, error
-        return error
-    deadline = time.monotonic() + 120
-    while len(list((output / "work" / "clips").glob("*.json"))) < kill_after:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    return ""
-
-
-@pytest.mark.slow
-def test_a_killed_run_goes_on_where_it_stopped_and_ends_with_the_same_bytes(tmp_path):
-    for name, tempo in (("a", None), ("b", 3)):
-        write_clip(tmp_path, name, tempo=tempo, frames=16)
-    rows = [(f"{'ab'[i % 2]}.mp4", f"S{i // 40}", ("neutral", "sad")[i % 2], str(i // 2)) for i in range(48)]
-    table = write_table(tmp_path / "clips.csv", rows)
-    run_again(table, tmp_path / "out", workers=1, kill_after=6)
-    work = tmp_path / "out" / "work" / "clips"
-    done = {path.name: path.stat().st_mtime_ns for path in work.glob("*.json")}
-    assert 6 <= len(done) < 48
-    assert not (tmp_path / "out" / "manifest.json").exists()
-    error = run_again(table, tmp_path / "out", workers=2)
-    assert error == ""  # Beam keeps its chatter to itself
-    assert {name: (work / name).stat().st_mtime_ns for name in done} == done
-    assert verify_dataset(tmp_path / "out") == []
-    run_again(table, tmp_path / "straight", workers=1)
-    assert checksums(tmp_path / "out") == checksums(tmp_path / "straight")
+    with monkeypatch.context() as patched:
+        patched.setattr(work_removal.shutil, "rmtree", dies_half_way)
+        with pytest.raises(SystemExit):
+            prepare(settings(small, tmp_path), progress=False)
+    prepare(settings(small, tmp_path), progress=False)
+    assert checksums(tmp_path) == checksums(prepared[0])
+    assert not [path.name for path in tmp_path.iterdir() if "work" in path.name]
 
 
 STAND_INS = {

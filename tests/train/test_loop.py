@@ -179,7 +179,11 @@ def test_only_every_nth_step_is_logged_and_old_checkpoints_go(tmp_path):
     fit(experiment(steps=8, log_every=4), tmp_path)
     assert [line["step"] for line in metrics(tmp_path) if "toy/loss" in line] == [4, 8]
     assert checkpoint_steps(tmp_path) == [6, 8]
-    assert metrics(tmp_path, timed=True)[-2]["speed/pairs_per_s"] > 0
+    line = metrics(tmp_path, timed=True)[-2]
+    assert line["speed/pairs_per_s"] > 0
+    assert 0 < line["speed/input_wait_s"] < line["speed/step_s"]
+    # Alone there is nobody slower to name.
+    assert not {name for line in metrics(tmp_path, timed=True) for name in line if "slowest" in name}
 
 
 def test_a_checkpoint_of_another_network_is_refused_with_every_difference(tmp_path):

@@ -1,0 +1,87 @@
+"""A disk that takes no more: full while a checkpoint is written, and at a limit while a line is logged.
+
+Full is a small file system in memory, filled to the last byte, where the machine lets this process mount one. Where it
+does not, and while logging, the kernel refuses the process any longer file (`RLIMIT_FSIZE`, "File too large").
+"""
+
+import contextlib
+import os
+import resource
+import subprocess
+
+from asccl_jax.metrics_file import METRICS_FILE
+from tests.faults.fault import TrainingFault, require_clear_stop
+
+DISK_BYTES = 64 << 20
+ROOM_FOR_LINES = 24 << 10
+"""Enough for what is logged between two checkpoints, far less than a checkpoint."""
+_BLOCK = 64 << 10
+
+
+@contextlib.contextmanager
+def small_disk(folder):
+    """Makes a folder a disk of its own, if that is permitted; yields whether it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    try:
+        yield mounted
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(folder)], check=False)
+
+
+class FullWhileSaving(TrainingFault):
+    name = "disk-full-in-save"
+    what = "disk filled up to 24 KB; a save meets its end"
+    needs_metric = True
+
+    def strike(self, run, attempt, moments):
+        if os.path.ismount(run.disk):
+            _fill(self._filling(run), spare=ROOM_FOR_LINES)
+        else:
+            _limit_files(attempt.number, (run.workdir / METRICS_FILE).stat().st_size + ROOM_FOR_LINES)
+
+    def check_end(self, run, end):
+        reason = "No space left on device" if os.path.ismount(run.disk) else "File too large"
+        require_clear_stop(end, 1, "cannot write", reason, _what_is_safe(run))
+
+    def mend(self, run):
+        self._filling(run).unlink(missing_ok=True)
+
+    @staticmethod
+    def _filling(run):
+        return run.disk / "filling"
+
+
+class FullWhileLogging(TrainingFault):
+    name = "disk-full-in-log"
+    what = "no file may grow any more (`RLIMIT_FSIZE`); a line of scalars meets its end"
+
+    def strike(self, run, attempt, moments):
+        _limit_files(attempt.number, (run.workdir / METRICS_FILE).stat().st_size)
+
+    def check_end(self, run, end):
+        require_clear_stop(end, 1, "cannot write", "File too large", _what_is_safe(run))
+
+
+def _what_is_safe(run):
+    checkpoint = run.newest_checkpoint()
+    return f"checkpoint {checkpoint} is whole" if checkpoint else "there is no checkpoint yet"
+
+
+def _fill(path, *, spare):
+    block = bytes(_BLOCK)
+    with path.open("wb", buffering=0) as file:
+        with contextlib.suppress(OSError):
+            while file.write(block) == len(block):
+                pass
+        size = file.seek(0, os.SEEK_END)
+        file.truncate(max(0, size - spare))
+
+
+def _limit_files(pid, size):
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
