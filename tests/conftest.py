@@ -1,8 +1,12 @@
 """Session-wide strictness: eight CPU devices, strict dtypes and ranks, run-time checked array types."""
 
 import os
+import signal
 
 from asccl_jax import xla_flags
+
+# A shell that started the tests in its background has silenced Ctrl-C for them and all they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = "cpu"
