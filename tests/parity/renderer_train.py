@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -31,6 +32,7 @@ from tests.parity import metric as metric_goldens
 from tests.parity import recipe
 from tests.parity.metric import Replayed
 from tests.parity.renderer import Manifests, as_published, channels_first, channels_last, state_dict, widened
+from tests.parity.switches import NEAR_ZERO, Signs, aligned, recorded
 
 __all__ = ["COLUMNS", "INPUTS", "LEARNING_RATE", "MANIFESTS", "NAMES", "Training", "replay"]
 
@@ -64,6 +66,9 @@ def replay(arrays: Mapping[str, np.ndarray], manifests: Manifests, *, exact: boo
     The released programme also calls the metric on the mouth's regions and throws the result away, but for the metric's
     running statistics, which that moves. `RendererTask` does not; here it is done to compare them.
 
+    Gradients in float32 are those of the first step once more, with every switch that is near zero on the side on which
+    an exact run has it; frames, losses and weights are those of updates in which nothing was moved.
+
     Args:
       arrays: Arrays of the file; its configuration, locations, permutations and keys are read.
       manifests: Entries of the networks' state dicts.
@@ -72,7 +77,7 @@ def replay(arrays: Mapping[str, np.ndarray], manifests: Manifests, *, exact: boo
     # Accelerators would multiply in TensorFloat-32 or bfloat16 otherwise.
     with jax.default_matmul_precision("highest"), jax.enable_x64(exact):
         training = Training(arrays, manifests, np.float64 if exact else np.float32)
-        results = training.run(training.params)
+        results = training.run(training.params, None if exact else _exact_switches(arrays, manifests))
         if exact:
             # The float64 run of the reference drew permutations of its own for the similarity of what does not
             # correspond; the file holds those of the float32 run.
@@ -112,14 +117,32 @@ class Training:
             dtype=self.dtype,
         )
 
-    def run(self, params: Variables) -> Replayed:
-        """All steps, from some weights."""
+    def start(self, params: Variables) -> ChunkState:
+        """What the first update changes, of some weights."""
+        optimizers = self.task(*self.frozen).init_optimizers(params)
+        return ChunkState(params, optimizers, self.frozen[0].variables["batch_stats"], self.chunk(0, 0)[1])
+
+    def switches(self) -> list[Signs]:
+        """On which side every switch of the first step is."""
+
+        def sides(*arguments: Any) -> list[Signs]:
+            signs: list[Signs] = []
+            with recorded(signs):
+                self._update(*arguments)
+            return signs
+
+        chunk, (centres, _) = self.chunk(0, 0)[0], self.locations("step0/full")
+        arguments = (self.frozen, self.start(self.params), chunk, centres, None, 0.0)
+        signs: list[Signs] = jax.device_get(_lightly_compiled(sides)(*arguments))
+        return signs
+
+    def run(self, params: Variables, switches: Sequence[Signs] | None = None) -> Replayed:
+        """All steps, from some weights; given an exact run's switches, the first step's gradients are taken by them."""
         results = Replayed()
         steps = len(self.arrays["losses"])
         update, regions, norms = self.compiled
         metric, _ = self.frozen
-        optimizers = self.task(*self.frozen).init_optimizers(params)
-        moving = ChunkState(params, optimizers, metric.variables["batch_stats"], jnp.zeros(()))
+        moving = self.start(params)
         generator_norms = self.norms["generator"]
         losses, similarities = [], []
         for step in range(steps):
@@ -129,7 +152,10 @@ class Training:
                 moving = moving.replace(previous=first)
             generator_norms = norms(moving.params["generator"], generator_norms, chunk, moving.previous)
             full = self.locations(f"step{step}/full")
-            moved, scalars, fake = update(self.frozen, moving, chunk, full[0])
+            arguments = (self.frozen, moving, chunk, full[0], switches)
+            moved, scalars, fake = update(*arguments, 0.0)
+            if step == 0:
+                self._record_gradients(results, moved if switches is None else update(*arguments, NEAR_ZERO)[0])
             losses.append([weight * np.asarray(scalars[f"renderer/{name}"]) for name, weight in COLUMNS.values()])
             images = (in_one_row(fake), in_one_row(chunk.real))
             found, _ = regions(metric, moving.statistics, *images, *full)
@@ -140,7 +166,6 @@ class Training:
             _, statistics = regions(metric, moved.statistics, *cut, *self.locations(f"step{step}/mouth"))
             moving = moved.replace(statistics=statistics)
             results.tensors[f"step{step}/fake_B"] = channels_first(fake[0])
-            self._record_gradients(results, step, moving)
         results.tensors |= {
             "losses": np.array(losses),
             "tccl_loss_pos_neg": np.array(similarities),
@@ -149,9 +174,19 @@ class Training:
         self._record_final(results, moving, generator_norms)
         return results
 
-    def _update(self, frozen: Any, moving: ChunkState, chunk: FrameChunk, locations: Locations) -> Any:
+    def _update(
+        self,
+        frozen: Any,
+        moving: ChunkState,
+        chunk: FrameChunk,
+        locations: Locations,
+        switches: Sequence[Signs] | None,
+        near: float | jax.Array,
+    ) -> Any:
+        """One update; switches that are `near` zero are on the given side, where one is given."""
         rate = jnp.asarray(LEARNING_RATE, self.dtype)
-        return self.task(*frozen).update_chunk(moving, chunk, jax.random.key(0), rate, locations=locations)
+        with contextlib.nullcontext() if switches is None else aligned(switches, near=near):
+            return self.task(*frozen).update_chunk(moving, chunk, jax.random.key(0), rate, locations=locations)
 
     def _call_metric(
         self,
@@ -217,12 +252,10 @@ class Training:
         )
         return centres, permutations
 
-    def _record_gradients(self, results: Replayed, step: int, moving: ChunkState) -> None:
-        gradients = {name: grads for state in moving.opt_state.values() for name, grads in state[1].items()}
-        for short in ("G", "D"):
-            name = f"step{step}/grad_{short}"
-            if f"{name}/keys" in self.arrays:
-                results.collections[name] = self._published(gradients, name)
+    def _record_gradients(self, results: Replayed, moved: ChunkState) -> None:
+        gradients = {name: grads for state in moved.opt_state.values() for name, grads in state[1].items()}
+        for name in ("step0/grad_G", "step0/grad_D"):
+            results.collections[name] = self._published(gradients, name)
 
     def _record_final(self, results: Replayed, moving: ChunkState, generator_norms: Variables) -> None:
         for name in ("final/G", "final/D"):
@@ -251,6 +284,11 @@ class Training:
 
     def _published(self, params: Variables, name: str) -> dict[str, np.ndarray]:
         return as_published(params, self.settings, self.arrays[f"{name}/keys"].tolist(), statistics=self.norms)
+
+
+def _exact_switches(arrays: Mapping[str, np.ndarray], manifests: Manifests) -> list[Signs]:
+    with jax.enable_x64(True):
+        return Training(arrays, manifests, np.float64).switches()
 
 
 def _nudged(params: Variables, side: int) -> Variables:

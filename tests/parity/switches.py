@@ -1,80 +1,142 @@
 """Rectifiers decided alike in two runs of different precision.
 
 A rectifier input within rounding of zero falls on either side by chance. One on the other side multiplies one element
-of the back-propagated signal by four or a quarter, and moves every gradient before it by some tenths of a per cent: a
-thousand times the rounding error that a comparison of gradients is to see. So float32 gradients are taken with every
-rectifier on the side on which the exact (float64) run of the same code has it; values move by less than their rounding.
-The signs of the differences in an absolute error are such switches too.
+of the back-propagated signal by four or a quarter, by five or a fifth, or takes it away altogether, and moves every
+gradient before it by some tenths of a per cent: a thousand times the rounding error that a comparison of gradients is
+to see. So float32 gradients are taken with every rectifier on the side on which the exact (float64) run of the same
+code has it; values move by less than their rounding. The signs of the differences in an absolute error are such
+switches too, and so is the choice between two nearly equal values of a maximum.
+
+Only what is within rounding of zero is moved. An input on the other side and further from zero is an error, not chance:
+it stays where it is, for the comparison of gradients to find.
 """
 
 from __future__ import annotations
 
 import contextlib
+import types
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
+from asccl_jax.losses import perceptual
 from asccl_jax.models.iresnet import PReLU
-from asccl_jax.models.manipulator import Layers
-from asccl_jax.tasks import manipulator
+from asccl_jax.tasks import frame_chunks, manipulator
 
-__all__ = ["aligned", "recorded"]
+__all__ = ["NEAR_ZERO", "aligned", "recorded"]
+
+NEAR_ZERO = 1e-3
+"""How far from zero an input may be for its side to be chance, in root mean squares of all inputs of its switch.
+
+In the renderer's first training step, the deepest computation that is replayed, float32 inputs are off by 4e-4 of that
+at most and by 3e-5 in the root mean square, and those on the other side are up to 6e-5 from zero.
+"""
+
+Signs: TypeAlias = "jax.Array | list[Signs]"
+"""Where a switch's input is positive; of a loop the switches of its body, stacked by turn."""
+
+_Change: TypeAlias = Callable[[jax.Array], jax.Array]
 
 
 @contextlib.contextmanager
-def recorded(signs: list[jax.Array]) -> Iterator[None]:
-    """Appends, in the order of the calls, where the input of each rectifier or absolute value is positive."""
+def recorded(signs: list[Signs]) -> Iterator[None]:
+    """Appends, in the order of the calls, where the input of each switch is positive."""
+    lists = [signs]
 
     def record(value: jax.Array) -> jax.Array:
-        signs.append(value > 0)
+        lists[-1].append(value > 0)
         return value
 
-    with _at_rectifiers(record):
+    def scan(body: Callable[..., Any], start: Any, inputs: Any) -> Any:
+        def recording(carried: Any, turn: Any) -> Any:
+            lists.append([])
+            carried, result = body(carried, turn)
+            return carried, (result, lists.pop())
+
+        carried, (results, inner) = lax.scan(recording, start, inputs)
+        lists[-1].append(inner)
+        return carried, results
+
+    with _at_switches(record, scan):
         yield
 
 
 @contextlib.contextmanager
-def aligned(signs: Sequence[jax.Array]) -> Iterator[None]:
-    """Gives the input of each rectifier the recorded sign; gradients pass as if nothing had been done."""
-    recorded_signs = iter(signs)
+def aligned(signs: Sequence[Signs], *, near: float | jax.Array = NEAR_ZERO) -> Iterator[None]:
+    """Gives the input of each switch that is near zero the recorded sign; gradients pass as if nothing had been done.
+
+    Args:
+      signs: What `recorded` appended.
+      near: See `NEAR_ZERO`; 0 moves none.
+    """
+    recorded_signs = [iter(signs)]
 
     def align(value: jax.Array) -> jax.Array:
         magnitude = jnp.abs(value)
-        wanted = jnp.where(next(recorded_signs), magnitude, -magnitude)
-        return value + jax.lax.stop_gradient(wanted - value)
+        wanted = jnp.where(next(recorded_signs[-1]), magnitude, -magnitude)
+        reach = near * jnp.sqrt(jnp.mean(jnp.square(value)))
+        return value + lax.stop_gradient(jnp.where(magnitude <= reach, wanted - value, jnp.zeros_like(value)))
 
-    with _at_rectifiers(align):
+    def scan(body: Callable[..., Any], start: Any, inputs: Any) -> Any:
+        def aligning(carried: Any, turn: Any) -> Any:
+            turn, inner = turn
+            recorded_signs.append(iter(inner))
+            result = body(carried, turn)
+            _check_used_up(recorded_signs.pop())
+            return result
+
+        return lax.scan(aligning, start, (inputs, next(recorded_signs[-1])))
+
+    with _at_switches(align, scan):
         yield
-        assert next(recorded_signs, None) is None, "fewer rectifiers than recorded"
+        _check_used_up(recorded_signs[-1])
+
+
+def _check_used_up(signs: Iterator[Signs]) -> None:
+    assert next(signs, None) is None, "fewer switches than recorded"
 
 
 @contextlib.contextmanager
-def _at_rectifiers(change: Callable[[jax.Array], jax.Array]) -> Iterator[None]:
-    def interceptor(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
-        if context.method_name != "__call__":
-            return call(*args, **kwargs)
-        if isinstance(context.module, PReLU):
-            return call(change(args[0]))
-        result = call(*args, **kwargs)
-        return change(result) if _is_rectified(context.module) else result
+def _at_switches(change: _Change, scan: Callable[..., Any]) -> Iterator[None]:
+    """Puts a change before every switch, and a loop that knows of it in place of the loop over frames."""
 
-    absolute_error = manipulator.absolute_error
+    def interceptor(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        if isinstance(context.module, PReLU) and context.method_name == "__call__":
+            return call(change(args[0]))
+        return call(*args, **kwargs)
+
+    relu, leaky_relu = nn.relu, nn.leaky_relu
+    absolute_error, mean_distance = manipulator.absolute_error, perceptual._mean_distance
 
     def changed_error(found: jax.Array, expected: jax.Array) -> jax.Array:
         return absolute_error(change(found - expected), jnp.zeros_like(expected))
 
-    with nn.intercept_methods(interceptor), mock.patch.object(manipulator, "absolute_error", changed_error):
+    def changed_distance(found: jax.Array, expected: jax.Array) -> jax.Array:
+        return mean_distance(change(found - lax.stop_gradient(expected)), jnp.zeros_like(expected))
+
+    def larger(one: jax.Array, other: jax.Array) -> jax.Array:
+        return jnp.where(change(other - one) > 0, other, one)
+
+    def max_pool(maps: jax.Array, window: tuple[int, int], strides: tuple[int, int]) -> jax.Array:
+        assert (window, strides) == ((2, 2), (2, 2)), f"windows of {window}, {strides} apart, are not provided for"
+        rows, columns = (side // 2 * 2 for side in maps.shape[1:3])
+        taller = larger(maps[:, 0:rows:2], maps[:, 1:rows:2])
+        return larger(taller[:, :, 0:columns:2], taller[:, :, 1:columns:2])
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(nn.intercept_methods(interceptor))
+        for module, name, replacement in (
+            (nn, "relu", lambda x: relu(change(x))),
+            (nn, "leaky_relu", lambda x, slope: leaky_relu(change(x), slope)),
+            (nn, "max_pool", max_pool),
+            (manipulator, "absolute_error", changed_error),
+            (perceptual, "_mean_distance", changed_distance),
+            (frame_chunks, "lax", types.SimpleNamespace(**{**vars(lax), "scan": scan})),
+        ):
+            stack.enter_context(mock.patch.object(module, name, replacement))
         yield
-
-
-def _is_rectified(module: nn.Module) -> bool:
-    """Whether a ReLU follows a linear layer."""
-    if isinstance(module.parent, Layers):
-        number = int((module.name or "").removeprefix("linear"))
-        return module.parent.rectify_last or number < len(module.parent.widths) - 1
-    # The hidden layers of the metric's heads and of the mapping network's branches.
-    return module.name in ("hidden", "unshared0")

@@ -42,8 +42,8 @@ As that README calls out:
          those of losses, and {_SWITCH_EFFECT:g} of the largest value to those of gradients.
   (jaw)  the correlation of two jaw tracks moves by what the generated one moves by, divided by its deviation: bounds of
          the manipulator's mouth and generator losses get twice that, for the two correlations in them.
-Rectifiers and absolute values at zero are put on the exact run's side instead (tests/parity/switches.py): no bound is
-widened for them.
+Rectifiers, maxima and absolute values within rounding of their switch are put on the exact run's side for gradients
+(tests/parity/switches.py), and no bound is widened for them; one that is further off stays and counts as an error.
 float64: allowed = {_EXACT:g} of the largest absolute value.
   (last bits) updates of the renderer magnify the reference's rounding, above all Adam where a gradient is below its
          epsilon; where that is more, {FACTOR:g} x what changes in a second run from weights that are off by the

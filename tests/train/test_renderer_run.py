@@ -5,6 +5,7 @@ import logging
 import random
 import re
 import signal
+import socket
 import time
 
 import jax
@@ -105,6 +106,31 @@ def test_it_goes_on_exactly_after_kill_9_and_sigterm_at_any_moment(train, tmp_pa
     jax.tree.map(np.testing.assert_array_equal, mine, other)
     drawn = [{path.name: path.read_bytes() for path in (one / "pictures").iterdir()} for one in (workdir, undisturbed)]
     assert len(drawn[0]) == 3 and drawn[0] == drawn[1]
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_numbers_of_one(train, tmp_path):
+    # Two sequences a batch, one a process; from the third update on they are second chunks, which go on from frames
+    # that the state keeps of both.
+    words = ("--config.steps=4", "--config.evaluate_every=2")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    joined = (*words, "--multihost", f"--coordinator={address}", "--num_processes=2")
+    processes = [train(tmp_path / "two", *joined, f"--process_id={index}") for index in (0, 1)]
+    ends = [finish(process) for process in processes]
+    assert [status for status, *_ in ends] == [0, 0], ends
+    status, _, errors = finish(train(tmp_path / "one", *words))
+    assert status == 0, errors
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert [line["step"] for line in two] == [line["step"] for line in one] == [0, 1, 2, 2, 3, 4, 4]
+    for expected, found in zip(one, two, strict=True):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            # Halves of a batch are summed in another order, as in the test of the metric's two processes.
+            tolerance = 5e-3 if name.startswith("eval/") else 1e-3
+            where = f"{name} of step {expected['step']}"
+            np.testing.assert_allclose(found[name], value, rtol=tolerance, atol=tolerance, err_msg=where)
 
 
 @pytest.mark.slow
