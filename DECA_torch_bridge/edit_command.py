@@ -7,31 +7,38 @@ from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import tqdm
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from asccl_jax.data.aligned_frames import decode_picture
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.dataset_reader import open_records
+from asccl_jax.data.growing_folder import growing_folder
 from asccl_jax.data.manifest import FrameIndex, Manifest, read_manifest
 from asccl_jax.data.schema import RenderRecord
 from asccl_jax.data.track_list import clip_file_name
 from asccl_jax.data.twins import find_twins
-from asccl_jax.data.whole_folder import whole_folder
 from asccl_jax.errors import InputError, exit_on_input_error, writing
 from asccl_jax.geometry.eyes import draw_eyes, edited_eye_points, eye_points
+from asccl_jax.infer.prefetch import prefetched
 from DECA_torch_bridge.reconstruct.drawing import make_renderer
 from DECA_torch_bridge.reconstruct.face_template import ALIGNED_SIZE
+from DECA_torch_bridge.reconstruct.one_thread import one_thread
 from DECA_torch_bridge.reconstruct.pictures import encode_png
 from DECA_torch_bridge.render_files import choose_view, read_alignment
 from DECA_torch_bridge.renderer import Renderer, image_u8
+from DECA_torch_bridge.view import View
 
 __all__ = ["edited_pictures", "main"]
+
+Item = TypeVar("Item")
 
 _DESCRIPTION = """\
 Draws a clip of `asccl reconstruct` with another expression: NMFC, shape and eye images in the coordinates of the
@@ -46,6 +53,10 @@ examples:
   every held-out neutral clip with the expression of each clip of the same performance, for evaluate-renderer:
     python -m DECA_torch_bridge edit RECORDS --twins --output EDITS
 """
+
+
+_LAST = "eyes"
+"""Of the pictures of a frame the one that is written last."""
 
 
 @exit_on_input_error
@@ -63,23 +74,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for clip, edit, folder in _asked(options, manifest):
         if folder.is_dir() and options.twins and not options.overwrite:
             continue
-        codes = _codes(options.records, clip)
-        pictures = edited_pictures(
-            options.records,
-            manifest,
-            clip,
-            edit(codes),
-            renderer=make_renderer(options.assets, detail=options.detail, device=options.device, batch=options.batch),
-            detail=options.detail,
-            compat=options.compat,
-        )
-        with writing(folder), whole_folder(folder) as unfinished:
-            for index, frame in tqdm.tqdm(pictures, total=len(codes), unit="frame", dynamic_ncols=True, disable=None):
-                for kind, picture in frame.items():
-                    (unfinished / kind).mkdir(exist_ok=True)
-                    (unfinished / kind / f"{index:06d}.png").write_bytes(encode_png(picture))
-        sys.stdout.write(f"{folder}: {len(codes)} frames of {clip}\n")
+        edited = edit(_codes(options.records, clip))
+        with writing(folder), growing_folder(folder, _decisive(options, clip, edited)) as unfinished:
+            _draw(options, manifest, clip, edited, unfinished)
+        sys.stdout.write(f"{folder}: {len(edited)} frames of {clip}\n")
     return 0
+
+
+def _draw(options: argparse.Namespace, manifest: Manifest, clip: str, edited: CodeDict, folder: Path) -> None:
+    """Writes the pictures of an edit, from where an interrupted call has left off."""
+    # The last frame may be there in part, and others were drawn in whole batches: batches of another size would round
+    # differently.
+    drawn = max(0, len(list(folder.glob(f"{_LAST}/*.png"))) - 1) // options.batch * options.batch
+    pictures = edited_pictures(
+        options.records,
+        manifest,
+        clip,
+        edited,
+        renderer=make_renderer(options.assets, detail=options.detail, device=options.device, batch=options.batch),
+        detail=options.detail,
+        compat=options.compat,
+        first=drawn,
+    )
+    # While files are compressed and written, a thread draws the next ones.
+    ahead = prefetched(_on_one_thread(pictures), depth=options.batch)
+    bar = tqdm.tqdm(ahead, total=len(edited), initial=drawn, unit="frame", dynamic_ncols=True, disable=None)
+    for index, frame in bar:
+        for kind, picture in frame.items():
+            (folder / kind).mkdir(exist_ok=True)
+            (folder / kind / f"{index:06d}.png").write_bytes(encode_png(picture))
+
+
+def _on_one_thread(items: Iterator[Item]) -> Iterator[Item]:
+    """Lets items be made as a reconstruction makes them; several threads for such small meshes double the work."""
+    with one_thread():
+        yield from items
+
+
+def _decisive(options: argparse.Namespace, clip: str, edited: CodeDict) -> dict[str, Any]:
+    """What the pictures of an edit depend on: no other is gone on with."""
+    arrays = (edited.frame_index, edited.shape, edited.exp, edited.pose, edited.cam)
+    track = options.records / "tracks" / f"{clip_file_name(clip)}.npz"
+    return {
+        "clip": clip,
+        "codes": hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest(),
+        "track": [str(track.absolute()), track.stat().st_mtime_ns if track.is_file() else None],
+        "assets": None if options.assets is None else str(options.assets.absolute()),
+        **{name: getattr(options, name) for name in ("detail", "compat", "device", "batch")},
+    }
 
 
 def edited_pictures(
@@ -91,6 +133,7 @@ def edited_pictures(
     renderer: Renderer,
     detail: bool = False,
     compat: str = "paper",
+    first: int = 0,
 ) -> Iterator[tuple[int, dict[str, UInt8[np.ndarray, "h w 3"]]]]:
     """Yields frame index and the pictures "nmfc", "shape" and "eyes" of each frame of an edited clip.
 
@@ -106,43 +149,41 @@ def edited_pictures(
       detail: Draw the surface with wrinkles, as the source's were.
       compat: "released" takes the edited contours from the head model alone, which do not lie where a landmark
         detector, on whose contours renderers are trained, sees them. Upstream: `renderer/create_inputs.py`.
+      first: Frames at the start of the clip that are left out.
 
     Raises:
       InputError: Records, track and codes do not belong together.
     """
     track = records / "tracks" / f"{clip_file_name(clip)}.npz"
-    view = choose_view("aligned", edited, alignment=read_alignment(track, edited))
-    source = _codes(records, clip)
-    sources = _source_landmarks(renderer, source, track)
+    source, edited = (codes[first:] for codes in (_codes(records, clip), edited))
+    view, source_view = (
+        choose_view("aligned", codes, alignment=read_alignment(track, codes)) for codes in (edited, source)
+    )
     index = FrameIndex(manifest, manifest.clips[clip].split)
     stored = open_records(records, manifest, index.split, "renders")
-    row = 0
+    done = 0
     for renders in renderer.chunks(edited, view=view):
         shapes = renders.detail_shape if detail else renders.shape
         if shapes is None:
             raise InputError("--detail: the code dict has no detail codes, or --assets no decoder of them")
+        rows = slice(done, done + len(renders.frame_index))
+        # The head model's landmarks before the edit.
+        before = renderer.landmarks(source[rows], view=View(source_view.size, source_view.placement[rows]))
+        done = rows.stop
         for place, number in enumerate(renders.frame_index.tolist()):
             record = RenderRecord.decode(stored[index.record(clip, number)])
             seen = record.aligned_landmarks.astype(np.float64)
             shown = renders.landmarks[place].astype(np.float64)
-            moved = shown if compat == "released" else seen + shown - sources[row]
+            moved = shown if compat == "released" else seen + shown - before[place].astype(np.float64)
             points = edited_eye_points(eye_points(decode_picture(record.aligned_image), seen), moved)
             yield (
                 number,
                 {
                     "nmfc": image_u8(renders.nmfc[place]),
                     "shape": image_u8(shapes[place]),
-                    "eyes": draw_eyes(points, (ALIGNED_SIZE, ALIGNED_SIZE)),
+                    _LAST: draw_eyes(points, (ALIGNED_SIZE, ALIGNED_SIZE)),
                 },
             )
-            row += 1
-
-
-def _source_landmarks(renderer: Renderer, codes: CodeDict, track: Path) -> Float[np.ndarray, "t 68 2"]:
-    """The head model's landmarks before the edit, in aligned pixels."""
-    # Only landmarks are wanted: a picture of one pixel would do, but they are counted in the picture's own pixels.
-    view = choose_view("aligned", codes, alignment=read_alignment(track, codes))
-    return np.concatenate([part.landmarks for part in renderer.chunks(codes, view=view)]).astype(np.float64)
 
 
 def _asked(

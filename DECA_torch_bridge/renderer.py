@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from asccl_jax.errors import InputError
 from DECA_torch_bridge.camera import place_in_picture, to_image_space
 from DECA_torch_bridge.detail_decoder import DetailDecoder
 from DECA_torch_bridge.displacement import detail_normals, displace
-from DECA_torch_bridge.flame import Flame
+from DECA_torch_bridge.flame import Flame, FlameOutput
 from DECA_torch_bridge.head_assets import HeadAssets
 from DECA_torch_bridge.nmfc import nmfc_colours
 from DECA_torch_bridge.raster import Fragments, Rasteriser, TorchRasteriser, interpolate
@@ -52,6 +53,13 @@ class Renders:
     texture: Float[np.ndarray, "t h w 3"] | None
     alpha: Bool[np.ndarray, "t h w"]
     landmarks: Float[np.ndarray, "t 68 2"]
+
+
+class _Surface(NamedTuple):
+    """Heads of some frames, wherever they are seen from."""
+
+    head: FlameOutput
+    normals: Tensor
 
 
 class Renderer:
@@ -116,13 +124,37 @@ class Renderer:
         """
         return join_renders(list(self.chunks(codes, view=view)))
 
+    def views(self, codes: CodeDict, views: Sequence[View]) -> list[Renders]:
+        """Returns pictures of all frames in each view, as `renders`; what no view changes is computed once."""
+        parts: list[list[Renders]] = [[] for _ in views]
+        for view in views:
+            self._check(codes, view)
+        for some in self._slices(codes):
+            surface = self._surface(codes[some])
+            for view, drawn in zip(views, parts, strict=True):
+                drawn.append(self._draw(codes[some], surface, View(view.size, view.placement[some])))
+        return [join_renders(drawn) for drawn in parts]
+
     def chunks(self, codes: CodeDict, *, view: View | None = None) -> Iterator[Renders]:
         """Yields pictures of some frames at a time, in order; arguments as `renders`."""
         view = view or crop_view(codes)
         self._check(codes, view)
-        for start in range(0, len(codes), self._chunk):
-            some = slice(start, start + self._chunk)
-            yield self._draw(codes[some], View(view.size, view.placement[some]))
+        for some in self._slices(codes):
+            yield self._draw(codes[some], self._surface(codes[some]), View(view.size, view.placement[some]))
+
+    @torch.no_grad()
+    def landmarks(self, codes: CodeDict, *, view: View | None = None) -> Float[np.ndarray, "t 68 2"]:
+        """Returns `Renders.landmarks` of all frames, for which nothing need be drawn; arguments as `renders`."""
+        view = view or crop_view(codes)
+        self._check(codes, view)
+        parts = []
+        for some in self._slices(codes):
+            head = self._head(codes[some])
+            parts.append(_host(self._marks(head, codes[some], View(view.size, view.placement[some]))))
+        return np.concatenate(parts)
+
+    def _slices(self, codes: CodeDict) -> Iterator[slice]:
+        return (slice(start, start + self._chunk) for start in range(0, len(codes), self._chunk))
 
     def _needs_space(self, with_texture: bool) -> bool:
         return with_texture or self._decoder is not None
@@ -142,12 +174,11 @@ class Renderer:
             raise InputError("code dict: no texture coefficients or no light, but the renderer is to draw texture")
 
     @torch.no_grad()
-    def _draw(self, codes: CodeDict, view: View) -> Renders:
+    def _draw(self, codes: CodeDict, surface: _Surface, view: View) -> Renders:
         cam, placement = self._tensor(codes.cam), self._tensor(view.placement)
-        head = self._flame(self._tensor(codes.shape), self._tensor(codes.exp), self._tensor(codes.pose))
+        head, normals = surface
         placed = place_in_picture(to_image_space(head.vertices, cam), placement, view.size)
         placed[..., 2] += DEPTH_OFFSET
-        normals = vertex_normals(head.vertices, self._flame.faces)
         fragments = self._rasteriser(placed, self._drawn_faces, view.size)
         # The camera only shifts, scales and turns y and z round: so it does to normals.
         images = self._shader.paint(fragments, self._drawn_faces, normals, -normals[..., 2], self._colours)
@@ -155,9 +186,6 @@ class Renderer:
         if self._decoder is not None:
             detail = self._detail(codes, head.vertices, normals, fragments, images.front)
         texture = None if self._albedo is None else self._texture(codes, normals, fragments)
-        marks = place_in_picture(to_image_space(head.landmarks2d, cam), placement, view.size)
-        height, width = view.size
-        pixels = (marks[..., :2] + 1) * marks.new_tensor([width / 2, height / 2]) - 0.5
         return Renders(
             codes.frame_index,
             _host(images.nmfc),
@@ -165,8 +193,22 @@ class Renderer:
             None if detail is None else _host(detail),
             None if texture is None else _host(texture),
             _host(fragments.face >= 0),
-            _host(pixels),
+            _host(self._marks(head, codes, view)),
         )
+
+    @torch.no_grad()
+    def _surface(self, codes: CodeDict) -> _Surface:
+        head = self._head(codes)
+        return _Surface(head, vertex_normals(head.vertices, self._flame.faces))
+
+    def _head(self, codes: CodeDict) -> FlameOutput:
+        return self._flame(self._tensor(codes.shape), self._tensor(codes.exp), self._tensor(codes.pose))
+
+    def _marks(self, head: FlameOutput, codes: CodeDict, view: View) -> Float[Tensor, "t 68 2"]:
+        placed = to_image_space(head.landmarks2d, self._tensor(codes.cam))
+        marks = place_in_picture(placed, self._tensor(view.placement), view.size)
+        height, width = view.size
+        return (marks[..., :2] + 1) * marks.new_tensor([width / 2, height / 2]) - 0.5
 
     def _detail(
         self, codes: CodeDict, vertices: Tensor, normals: Tensor, fragments: Fragments, front: Tensor

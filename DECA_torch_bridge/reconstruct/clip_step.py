@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,25 @@ from jaxtyping import Float
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.geometry.affine import joined
+from asccl_jax.infer.prefetch import prefetched
 from data_prep.decode import BrokenMediaError
 from DECA_torch_bridge.fitting.clip_fit import FLAG_MISSING, FLAG_PARTIAL, FLAG_POOR
-from DECA_torch_bridge.reconstruct.drawing import draw, make_renderer
+from DECA_torch_bridge.reconstruct.drawing import Drawn, draw, make_renderer
 from DECA_torch_bridge.reconstruct.encoders import FLAG_UNREADABLE, ClipCodes, frames_of, make_encoder
 from DECA_torch_bridge.reconstruct.face_template import ALIGNED_SIZE, alignment_matrices
 from DECA_torch_bridge.reconstruct.folders import stored_codes
+from DECA_torch_bridge.reconstruct.frame_bar import counted
 from DECA_torch_bridge.reconstruct.inputs import InputClip
+from DECA_torch_bridge.reconstruct.one_thread import one_thread
 from DECA_torch_bridge.reconstruct.settings import EncoderSettings, TrackSettings
 from DECA_torch_bridge.reconstruct.sinks import DrawnFrames, FolderSink, RecordSink, Sink
 from DECA_torch_bridge.reconstruct.smoothing import fill_gaps, smooth_codes
-from DECA_torch_bridge.reconstruct.sources import chunks, read_source
+from DECA_torch_bridge.reconstruct.sources import SourceFrame, chunks, read_source
 from DECA_torch_bridge.reconstruct.speaker_step import load_shape
 from DECA_torch_bridge.reconstruct.track_step import Track
 from DECA_torch_bridge.reconstruct.work import Step, Task, WorkFolder, digest, fingerprint
+from DECA_torch_bridge.renderer import Renderer
+from DECA_torch_bridge.view import View
 
 __all__ = ["FLAG_MEANINGS", "ClipTask"]
 
@@ -150,20 +156,22 @@ class ClipTask(Task):
         if track.found.any():
             landmarks = fill_gaps(track.landmarks.astype(np.float64), track.frame_index, track.found)
         else:
-            landmarks = renderer.renders(codes).landmarks.astype(np.float64)
+            landmarks = renderer.landmarks(codes).astype(np.float64)
             landmarks = landmarks @ to_source[:, :, :2].transpose(0, 2, 1) + to_source[:, None, :, 2]
         align = alignment_matrices(landmarks)
         crops = sink.crop_matrices(codes, landmarks)
         frames = read_source(self.item, image_fps=self.tracks.image_fps, max_frames=self.tracks.max_frames)
+        shown = counted(frames_of(frames, track), "pictures", total=len(codes))
+        views = [
+            View((size, size), np.stack(list(map(joined, matrices, to_source))))
+            for matrices, size in ((crops, sink.crop_size), (align, ALIGNED_SIZE))
+        ]
+        pictures = _drawn(renderer, codes, views, chunks(shown, settings.batch))
         done = 0
-        for chunk in chunks(frames_of(frames, track), settings.batch):
+        # While files are compressed and written, a thread draws what comes next: a long clip is often the only one.
+        for chunk, some, drawn in prefetched(pictures, depth=1):
             rows = slice(done, done + len(chunk))
-            some = codes[rows]
-            drawn = {
-                name: draw(renderer, some, np.stack(list(map(joined, matrices[rows], to_source[rows]))), size)
-                for name, matrices, size in (("crop", crops, sink.crop_size), ("aligned", align, ALIGNED_SIZE))
-            }
-            sink.write(DrawnFrames(list(chunk), some, found.flags[rows], landmarks[rows], align[rows], **drawn))
+            sink.write(DrawnFrames(list(chunk), some, found.flags[rows], landmarks[rows], align[rows], *drawn))
             done += len(chunk)
         if done != len(codes):
             raise BrokenMediaError(f"{done} frames where there were {len(codes)} before: the file has changed")
@@ -188,6 +196,19 @@ class ClipTask(Task):
             "first_number": self.placing.first,
             "codes": self.codes_path.name,
         }
+
+
+def _drawn(
+    renderer: Renderer, codes: CodeDict, views: Sequence[View], frames: Iterable[Sequence[SourceFrame]]
+) -> Iterator[tuple[Sequence[SourceFrame], CodeDict, list[Drawn]]]:
+    """Yields some frames at a time, their codes, and their pictures in each view."""
+    done = 0
+    with one_thread():  # it may be another one than that of the task
+        for chunk in frames:
+            rows = slice(done, done + len(chunk))
+            some = [View(view.size, view.placement[rows]) for view in views]
+            yield chunk, codes[rows], draw(renderer, codes[rows], some)
+            done += len(chunk)
 
 
 def _from_stored(codes: CodeDict, track: Track) -> ClipCodes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from asccl_jax.data.codes import CodeDict
 from DECA_torch_bridge.deca_model import DECA_MODEL
 from DECA_torch_bridge.detail_decoder import DetailDecoder
 from DECA_torch_bridge.reconstruct.encoders import head_assets, load_deca
-from DECA_torch_bridge.renderer import Renderer, fastest_backend, image_u8
+from DECA_torch_bridge.renderer import Renderer, Renders, fastest_backend, image_u8
 from DECA_torch_bridge.view import View
 
 __all__ = ["Drawn", "draw", "make_renderer"]
@@ -67,16 +68,18 @@ def _make_renderer(assets: Path | None, detail: bool, device: str, batch: int) -
     )
 
 
-def draw(renderer: Renderer, codes: CodeDict, placement: Float[np.ndarray, "t 2 3"], size: int) -> Drawn:
-    """Returns pictures of codes.
+def draw(renderer: Renderer, codes: CodeDict, views: Sequence[View]) -> list[Drawn]:
+    """Returns pictures of codes in each view.
 
     Args:
       renderer: Draws them.
       codes: Of some frames.
-      placement: From pixels of the 224-pixel crops to those of the pictures.
-      size: Side of the pictures.
+      views: Where they are seen from.
     """
-    renders = renderer.renders(codes, view=View((size, size), placement))
+    return [_drawn(renders) for renders in renderer.views(codes, views)]
+
+
+def _drawn(renders: Renders) -> Drawn:
     return Drawn(
         image_u8(renders.nmfc),
         image_u8(renders.shape),

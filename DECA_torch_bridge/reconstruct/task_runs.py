@@ -11,6 +11,7 @@ from types import ModuleType
 from tqdm import tqdm
 
 from data_prep.settings import RunnerSettings
+from DECA_torch_bridge.reconstruct.frame_bar import counting_frames
 from DECA_torch_bridge.reconstruct.work import Task
 
 __all__ = ["run_tasks"]
@@ -33,8 +34,11 @@ def run_tasks(name: str, tasks: Sequence[Task], runner: RunnerSettings, *, progr
         task.work.file(task.step, task.name, ".json").unlink(missing_ok=True)
         task.mark.unlink(missing_ok=True)
     if runner.runner == "local" and (runner.workers == 1 or len(todo) <= 1):
-        for task in tqdm(todo, desc=name, unit="task", disable=None if progress else True):
-            task.run()
+        # A single task is shown by its frames alone.
+        hidden = True if len(todo) == 1 or not progress else None
+        with counting_frames(progress):
+            for task in tqdm(todo, desc=name, unit="task", disable=hidden):
+                task.run()
         return
     while todo:
         stages, beam_tasks = _load_beam()

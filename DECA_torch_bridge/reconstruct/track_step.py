@@ -17,6 +17,7 @@ from asccl_jax.data.manifest import MANIFEST_NAME
 from data_prep.decode import BrokenMediaError
 from data_prep.landmarks import LandmarkBackend, LandmarkSettings, make_backend
 from DECA_torch_bridge.reconstruct.folders import stored_codes_folder
+from DECA_torch_bridge.reconstruct.frame_bar import counted
 from DECA_torch_bridge.reconstruct.inputs import InputClip
 from DECA_torch_bridge.reconstruct.settings import TrackSettings
 from DECA_torch_bridge.reconstruct.sources import SourceFrame, chunks, read_source, require_frames
@@ -123,7 +124,7 @@ class TrackTask(Task):
         readable: list[bool] = []
         sizes: list[tuple[int, int]] = []
         frames = read_source(self.item, image_fps=self.settings.image_fps, max_frames=self.settings.max_frames)
-        for chunk in chunks(frames, _CHUNK):
+        for chunk in chunks(counted(frames, "faces"), _CHUNK):
             points.append(self._landmarks(chunk))
             for frame in chunk:
                 index.append(frame.index)

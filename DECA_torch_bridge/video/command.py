@@ -45,7 +45,9 @@ examples:
   asccl manipulate talk.mp4 --reference actor.mp4 --intensity 1.2 -o like_actor.mp4
 
 The stages (reconstruct, reference, edit, conditioning, render, compose) are commands of their own that work in one
-folder. Interrupted, the same command goes on; with --keep, another setting does again only what depends on it.
+folder. Interrupted, the same command goes on: conditioning and render where they were, the others with their last step
+(of reconstruct: landmarks, shape, pictures). The folder, 4 to 6 GB for ten minutes, goes when all is done; with --keep
+it stays, and another setting does again only what depends on it.
 Exit status: 0 done, 1 a stage failed, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM.
 """
 

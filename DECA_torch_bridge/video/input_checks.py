@@ -12,6 +12,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import tqdm
 from jaxtyping import UInt8
 
 from asccl_jax.errors import InputError
@@ -29,8 +30,9 @@ _DETECTOR_SIDE = 480
 _COMPARABLE = 0.4
 """Of the widest face: what is narrower is a picture on a wall, or nothing."""
 _SHOWN_CUTS = 5
-_BYTES_PER_FRAME = 450_000
-"""Of the work folder: records twice while they are assembled, pictures of the edit, drawn faces."""
+_BYTES_PER_FRAME = 350_000
+"""Of the work folder at its fullest: records twice while they are assembled (250,000 measured, 330,000 with wrinkles),
+later once, beside pictures of the edit (40,000) and drawn faces (up to 100,000)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +149,7 @@ def check_sound(video: Path, output: Path) -> None:
 def _read(path: Path) -> VideoCheck:
     cuts, times, unreadable, size = SceneCuts(), [], 0, (0, 0)
     faces = _FaceCounts()
-    for frame in read_frames(path):
+    for frame in tqdm.tqdm(read_frames(path), unit="frame", dynamic_ncols=True, leave=False, disable=None):
         times.append(frame.time_s)
         cuts.add(frame.image)
         if frame.image is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -15,7 +15,7 @@ from asccl_jax.data.picture_values import to_image
 from asccl_jax.errors import InputError
 from asccl_jax.infer.prefetch import prefetched
 
-__all__ = ["CHUNK", "Conditioning", "RecurrentRenderer", "generate_frames", "render_frames"]
+__all__ = ["CHUNK", "Conditioning", "Preceding", "RecurrentRenderer", "generate_frames", "render_frames"]
 
 CHUNK = 16
 """Frames that are computed in one go."""
@@ -61,6 +61,18 @@ class RecurrentRenderer(Protocol):
         """Returns frames, given the ones before them."""
 
 
+class Preceding(NamedTuple):
+    """What a frame is drawn from besides its own conditioning, where a clip is gone on with.
+
+    Attributes:
+      generated: The generated frames before it, oldest first, as many as the generator sees.
+      conditioning: What the frames before it were drawn from, likewise.
+    """
+
+    generated: Float[np.ndarray, "p h w 3"]
+    conditioning: Sequence[Conditioning]
+
+
 class _Block(NamedTuple):
     """Frames that are computed in one go, the last one repeated where the stream has ended; `real` of them are."""
 
@@ -84,11 +96,15 @@ def render_frames(
 
 
 def generate_frames(
-    renderer: RecurrentRenderer, frames: Iterable[Conditioning], *, chunk: int = CHUNK
+    renderer: RecurrentRenderer,
+    frames: Iterable[Conditioning],
+    *,
+    chunk: int = CHUNK,
+    preceding: Preceding | None = None,
 ) -> Iterator[Float[np.ndarray, "h w 3"]]:
     """Yields the frames of one clip as the generator gives them, -1 to 1: one for each frame given, at its own place.
 
-    Every call starts afresh, as a video does: the frames before the first are black holes (zeros), its conditioning is
+    A call starts afresh, as a video does: the frames before the first are black holes (zeros), its conditioning is
     repeated in their place. Upstream: `renderer/test.py` gives no frame for the first two, so that whoever numbers the
     files has the picture two frames early.
 
@@ -99,6 +115,7 @@ def generate_frames(
       frames: Consecutive frames of one clip, all of one size.
       chunk: Frames computed in one go. The result does not depend on it; the last ones of a clip cost as much as a
         full chunk.
+      preceding: What came before the first frame, of a clip that is gone on with; None starts afresh.
 
     Raises:
       InputError: Pictures of different sizes, or of a size that the generator cannot halve as often as it does.
@@ -110,7 +127,7 @@ def generate_frames(
     carried, waiting = None, None
     for block in blocks:
         if carried is None:
-            carried = _start(renderer, block)
+            carried = _start(renderer, block) if preceding is None else _go_on(preceding)
         images, carried = step(carried, block.conditioning, block.mask)
         # The next chunk is under way before this thread waits for the one before it.
         if waiting is not None:
@@ -152,6 +169,15 @@ def _start(renderer: RecurrentRenderer, block: _Block) -> _Carried:
     return _Carried(previous, jnp.asarray(first))
 
 
+def _go_on(preceding: Preceding) -> _Carried:
+    context = np.stack([_joined(frame) for frame in preceding.conditioning])
+    return _Carried(jnp.asarray(np.concatenate(list(preceding.generated), axis=-1)), jnp.asarray(context))
+
+
+def _joined(frame: Conditioning) -> UInt8[np.ndarray, "h w c"]:
+    return np.concatenate([getattr(frame, name) for name in _STREAMS], axis=-1)
+
+
 def _blocks(frames: Iterable[Conditioning], chunk: int, downsamplings: int) -> Iterator[_Block]:
     rows: list[np.ndarray] = []
     masks: list[np.ndarray] = []
@@ -160,7 +186,7 @@ def _blocks(frames: Iterable[Conditioning], chunk: int, downsamplings: int) -> I
         pictures = [getattr(frame, name) for name in _STREAMS]
         size = size or pictures[0].shape[:2]
         _check_sizes([*pictures, frame.mask], size, downsamplings)
-        rows.append(np.concatenate(pictures, axis=-1))
+        rows.append(_joined(frame))
         masks.append(frame.mask)
         if len(rows) == chunk:
             yield _Block(np.stack(rows), np.stack(masks), chunk)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,6 @@ from asccl_jax import xla_flags
 from asccl_jax.errors import InputError, exit_on_input_error, writing
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from asccl_jax.data.aligned_frames import AlignedClips, AlignedFrame, RenderedClip
 
 __all__ = ["main"]
@@ -53,15 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import tqdm
 
     from asccl_jax.data.clip_sources import open_clips
-    from asccl_jax.data.whole_folder import whole_folder
+    from asccl_jax.data.growing_folder import growing_folder
     from asccl_jax.infer.claimed_folder import claim_folder
+    from asccl_jax.infer.clip_rendering import render_clip
     from asccl_jax.saved_renderer import load_renderer
 
     renderer = load_renderer(options.checkpoint)
     size = renderer.settings.image_size
     clips = open_clips(options.source, image_size=size, detail=options.detail, cache_bytes=0)
     chosen = [clips.entry(options.clip)] if options.clip is not None else _of_split(clips, options.split)
-    claim_folder(options.output, _SETTINGS_FILE, _settings(renderer, options), overwrite=options.overwrite)
+    settings = _settings(renderer, options)
+    claim_folder(options.output, _SETTINGS_FILE, settings, overwrite=options.overwrite)
+    decisive = {**settings, "chunk": options.chunk, "drawn": _time_of_edit(options.conditioning)}
     renderer = jax.device_put(renderer)
     written = 0
     several = None if len(chosen) > 1 else True  # a bar of its frames is enough for a single clip
@@ -69,12 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = options.output / clip.clip
         if folder.is_dir() and not options.overwrite:
             continue
-        with writing(folder), whole_folder(folder) as unfinished:
-            frames = _render(renderer, clips, clip, options)
-            for number, image in tqdm.tqdm(
+        with writing(folder), growing_folder(folder, decisive) as unfinished:
+            read = _reader(clips, clip.clip, options.conditioning)
+            frames = render_clip(renderer, read, clip.runs, unfinished, chunk=options.chunk)
+            for _ in tqdm.tqdm(
                 frames, total=len(clip.frames), unit="frame", dynamic_ncols=True, disable=None, leave=several
             ):
-                (unfinished / f"{number:06d}.png").write_bytes(_png(image))
                 written += 1
     sys.stdout.write(f"{options.output}: {len(chosen)} clips, {written} frames written\n")
     return 0
@@ -130,32 +130,20 @@ def _settings(renderer: Any, options: argparse.Namespace) -> dict[str, Any]:
     return {"source": os.fspath(options.source), "weights": weights, "conditioning": edit, "detail": options.detail}
 
 
-def _render(
-    renderer: Any, clips: AlignedClips, clip: RenderedClip, options: argparse.Namespace
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields number and picture of every frame that can be used; each run of consecutive ones starts afresh."""
-    from asccl_jax.infer.render import render_frames
-
-    for first, last in clip.runs:
-        numbers = range(first, last + 1)
-        frames = _frames(clips, clip.clip, numbers, options.conditioning)
-        yield from zip(numbers, render_frames(renderer, frames, chunk=options.chunk), strict=True)
+def _time_of_edit(folder: Path | None) -> int:
+    """When an edit was finished: a clip is not gone on with from another one."""
+    return 0 if folder is None else max((folder / name).stat().st_mtime_ns for name in ("nmfc", "shape", "eyes"))
 
 
-def _frames(clips: AlignedClips, clip: str, numbers: Iterable[int], edit: Path | None) -> Iterator[AlignedFrame]:
+def _reader(clips: AlignedClips, clip: str, edit: Path | None) -> Callable[[int], AlignedFrame]:
+    """Returns what reads a frame of a clip by its number, with its own conditioning or that of an edit."""
     from asccl_jax.infer.edited_conditioning import with_edit
 
-    for number in numbers:
+    def read(number: int) -> AlignedFrame:
         frame = clips.read(clip, number)
-        yield frame if edit is None else with_edit(frame, edit, number)
+        return frame if edit is None else with_edit(frame, edit, number)
 
-
-def _png(image: np.ndarray) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", compress_level=3)
-    return buffer.getvalue()
+    return read
 
 
 if __name__ == "__main__":

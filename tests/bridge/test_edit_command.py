@@ -8,6 +8,7 @@ from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.manifest import read_manifest
 from asccl_jax.data.rendered_records import RecordClips
 from asccl_jax.data.track_list import clip_file_name
+from DECA_torch_bridge import edit_command
 from DECA_torch_bridge.__main__ import main
 from tests.bridge.reconstruct.tiny_clips import write_clip, write_list
 
@@ -80,6 +81,35 @@ def test_an_edited_code_dict_does_as_the_clip_it_was_taken_from(records, tmp_pat
     codes[:2].save(tmp_path / "short.npz")
     assert edit(records, tmp_path / "short", "--clip", CALM, "--codes", str(tmp_path / "short.npz")) == 2
     assert not (tmp_path / "short").exists()
+
+
+def test_what_a_kill_has_left_is_gone_on_with_and_ends_in_the_same_pictures(records, tmp_path, monkeypatch):
+    asked = ("--clip", CALM, "--expression-of", GLAD, "--batch", "1")
+    assert edit(records, tmp_path / "whole", *asked) == 0
+    encoded, drawn = [], edit_command.encode_png
+
+    def dies(picture):
+        encoded.append(picture)
+        if len(encoded) > 3 * 2 + 1:
+            raise KeyboardInterrupt
+        return drawn(picture)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(edit_command, "encode_png", dies)
+        with pytest.raises(KeyboardInterrupt):
+            edit(records, tmp_path / "killed", *asked)
+    assert not (tmp_path / "killed").exists()
+    # Of two whole frames the second might have been cut short: it is drawn again. So is all of another edit.
+    for output, more, pictures_drawn in (("killed", asked, 3 * 3), ("killed", (*asked, "--compat", "released"), 3 * 4)):
+        encoded.clear()
+        monkeypatch.setattr(edit_command, "encode_png", lambda picture: encoded.append(picture) or drawn(picture))
+        assert edit(records, tmp_path / output, *more) == 0
+        assert len(encoded) == pictures_drawn
+        if more == asked:
+            files = sorted(path.relative_to(tmp_path / "whole") for path in (tmp_path / "whole").rglob("*"))
+            assert files == sorted(path.relative_to(tmp_path / output) for path in (tmp_path / output).rglob("*"))
+            for kind in ("nmfc", "shape", "eyes"):
+                np.testing.assert_array_equal(pictures(tmp_path / output, kind), pictures(tmp_path / "whole", kind))
 
 
 @pytest.mark.parametrize(

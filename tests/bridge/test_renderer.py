@@ -57,6 +57,16 @@ def test_chunks_hold_every_frame_once_in_order(renderer):
     assert (np.abs(joined - whole.nmfc).max(axis=-1) > 1e-4).sum() <= 4
 
 
+def test_several_views_and_landmarks_alone_are_what_each_drawing_gives_to_the_bit():
+    codes, renderer = some_codes(3), Renderer(golden_assets(), chunk=2)
+    views = [crop_view(codes, 48), crop_view(codes, 64)]
+    for view, found in zip(views, renderer.views(codes, views), strict=True):
+        expected = renderer.renders(codes, view=view)
+        for name in ("frame_index", "nmfc", "shape", "alpha", "landmarks"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+        np.testing.assert_array_equal(renderer.landmarks(codes, view=view), expected.landmarks)
+
+
 def test_drawing_into_the_source_is_what_warping_the_crop_aims_at(renderer):
     codes = some_codes()
     drawn = renderer.renders(codes, view=source_view(codes))

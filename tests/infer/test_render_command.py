@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from asccl_jax.data.clip_sources import open_clips
-from asccl_jax.infer import render
+from asccl_jax.infer import clip_rendering
 from asccl_jax.infer.edited_conditioning import with_edit
 from asccl_jax.infer.render import render_frames
 from asccl_jax.infer.render_command import main
@@ -73,21 +73,55 @@ def test_published_folders_are_rendered_too(place, tmp_path):
     assert [path.name for path in sorted((tmp_path / "out").rglob("*.png"))] == ["000003.png", "000004.png"]
 
 
-def test_a_killed_run_leaves_no_part_of_a_clip_and_goes_on(place, tmp_path, monkeypatch):
-    def dies(*arguments, **options):
-        yield np.zeros((32, 32, 3), np.uint8)
-        raise KeyboardInterrupt
+def killed_after(count, monkeypatch, run_it):
+    """Lets a run be interrupted while it draws a frame, and returns which frames were drawn."""
+    drawn, generate = [], clip_rendering.generate_frames
+
+    def dies(renderer, frames, **options):
+        for image in generate(renderer, frames, **options):
+            if len(drawn) == count:
+                raise KeyboardInterrupt
+            drawn.append(image)
+            yield image
 
     with monkeypatch.context() as patch:
-        patch.setattr(render, "render_frames", dies)
-        with pytest.raises(KeyboardInterrupt):
-            run(place, tmp_path / "out")
-    assert not list((tmp_path / "out").rglob("*.png"))
+        patch.setattr(clip_rendering, "generate_frames", dies)
+        if count is None:
+            assert run_it() == 0
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                run_it()
+    return len(drawn)
+
+
+def test_a_killed_run_leaves_no_part_of_a_clip_and_goes_on(place, tmp_path, monkeypatch):
+    killed_after(3, monkeypatch, lambda: run(place, tmp_path / "out"))  # of the second clip two frames are drawn
+    assert (tmp_path / "out" / "A/happy/1").is_dir() and not (tmp_path / "out" / CLIP).exists()
     assert run(place, tmp_path / "out") == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")}
     assert len(before) == 6
     assert run(place, tmp_path / "out") == 0
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")} == before
+
+
+@pytest.mark.parametrize("killed_at", [5, 7])
+def test_a_killed_run_goes_on_within_a_clip_and_ends_in_the_same_bits(place, tmp_path, monkeypatch, killed_at):
+    # Two runs of frames: 0 to 4, and 6 to 9; the state is saved every two frames.
+    write_records(tmp_path / "records", {CLIP: {frame: {} for frame in (0, 1, 2, 3, 4, 6, 7, 8, 9)}})
+    monkeypatch.setattr(clip_rendering, "_SAVED_EVERY", 2)
+    words = [str(tmp_path / "records"), "--checkpoint", str(place / "renderer"), "--clip", CLIP, "--chunk", "2"]
+    assert main([*words, "--output", str(tmp_path / "whole")]) == 0
+
+    def again():
+        return main([*words, "--output", str(tmp_path / "killed")])
+
+    killed_after(killed_at, monkeypatch, again)
+    saved = {5: 4, 7: 7}[killed_at]
+    assert killed_after(None, monkeypatch, again) == 9 - saved
+    whole, found = (
+        {path.name: path.read_bytes() for path in (tmp_path / name / CLIP).iterdir()} for name in ("whole", "killed")
+    )
+    assert len(whole) == 9 and found == whole
 
 
 def test_results_of_other_weights_are_not_mixed(place, tmp_path, capsys):

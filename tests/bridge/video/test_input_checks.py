@@ -162,5 +162,5 @@ def test_one_real_face_is_one_and_two_are_several():
 
 def test_a_disk_without_room_is_named(tmp_path):
     check_disk(tmp_path / "not" / "there", 10, "--work")
-    with pytest.raises(InputError, match=r"--work .* frames need about 450,000.0 GB"):
+    with pytest.raises(InputError, match=r"--work .* frames need about 350,000.0 GB"):
         check_disk(tmp_path, 1_000_000_000, "--work")
