@@ -14,7 +14,8 @@ def speakers() -> list[list[TruthClip]]:
 
 
 def _failed(bars: list[Bar]) -> set[str]:
-    return {bar.name for bar in bars if not bar.holds}
+    """Bars that do not hold, but for speed, which depends on what else the machine does."""
+    return {bar.name for bar in bars if not bar.holds} - {SPEED}
 
 
 def test_bars_refuse_nan_and_read_well() -> None:
@@ -49,7 +50,7 @@ def test_wrong_fits_are_refused(speakers: list[list[TruthClip]], variant: str, r
 @pytest.mark.parametrize("variant", ["shape per clip", "over-smoothed"])
 def test_subtler_wrong_fits_are_refused(speakers: list[list[TruthClip]], variant: str) -> None:
     bars, _ = accept_synthetic(speakers, builtin_assets(), variant=variant)
-    assert _failed(bars) - {SPEED}
+    assert _failed(bars)
 
 
 def test_the_surface_holds_its_bars() -> None:
@@ -62,7 +63,7 @@ def test_real_checks_run_on_synthetic_landmarks(speakers: list[list[TruthClip]])
         for clip in speakers[0]
     ]
     bars, scores = accept_real(clips, builtin_assets(), "synthetic")
-    assert _failed(bars) <= {SPEED, "reprojection median, px"}  # that much is noise here
+    assert _failed(bars) <= {"reprojection median, px"}  # that much is noise here
     assert set(scores.lag_frames.values()) == {0}
     bars, _ = accept_real(clips, builtin_assets(), "synthetic", variant="two frames ahead")
     assert "lag, frames, greatest" in _failed(bars)
