@@ -33,8 +33,9 @@ __all__ = ["NEAR_ZERO", "aligned", "recorded"]
 NEAR_ZERO = 1e-3
 """How far from zero an input may be for its side to be chance, in root mean squares of all inputs of its switch.
 
-In the renderer's first training step, the deepest computation that is replayed, float32 inputs are off by 4e-4 of that
-at most and by 3e-5 in the root mean square, and those on the other side are up to 6e-5 from zero.
+In the renderer's first training step, the deepest computation that is replayed, inputs of the switches that decide
+anything otherwise in float32 are off by up to 4e-4 of that, 4e-5 in the root mean square, and what is on the other side
+is up to 6e-5 from zero. From weights that differ in their last bit the first is up to 6e-4, the last up to 1.6e-4.
 """
 
 Signs: TypeAlias = "jax.Array | list[Signs]"

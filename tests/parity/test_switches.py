@@ -91,6 +91,7 @@ def test_every_rectifier_is_recorded_in_order_and_its_own_signs_change_nothing()
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_switches_of_the_loop_over_frames_are_those_of_each_turn():
     params = init_networks(RENDERER, jax.random.key(0))["generator"]
     keys = jax.random.split(jax.random.key(1), 4)
@@ -123,6 +124,7 @@ def test_switches_of_the_loop_over_frames_are_those_of_each_turn():
     assert changed["previous_encoder"]["conv0"]["kernel"] > 1e-2
 
 
+@pytest.mark.slow
 def test_judges_switch_at_rectifiers_maxima_and_absolute_differences():
     vgg, widths = VggFeatures((2, 2, 2, 2, 2)), (2, 2, 2, 2, 2)
     judge = MultiscaleDiscriminator(RENDERER)
