@@ -83,21 +83,27 @@ pass_on() {
   kill "-$name" "${pids[@]}" 2>/dev/null || true
   say "passed SIG$name on to all processes"
 }
-# A terminal that closes, or a reader that leaves, must not end the processes unsaved: they do not hear of it.
-trap '' HUP PIPE
-trap pass_on INT TERM
+# A reader that leaves must not end the launcher, and a terminal that closes not the processes unsaved.
+trap '' PIPE
+trap pass_on HUP INT TERM
+
+# Becomes a command that does not hear of either.
+# shellcheck disable=SC2317,SC2329 # called in the background
+become() {
+  trap '' HUP PIPE
+  exec "$@"
+}
 
 for ((i = 0; i < count; i++)); do
   command=(env "${settings[@]}" "${program[@]}" "${common[@]}" "--process_id=$i")
   start_log "$logs/host-$i.log" "${command[@]}"
   if [ "$i" -eq 0 ]; then
-    "${command[@]}" > >(trap '' INT TERM && exec tee -ap "$logs/host-0.log") 2>&1 &
+    become "${command[@]}" > >(trap '' HUP INT TERM && exec tee -ap "$logs/host-0.log") 2>&1 &
   else
-    "${command[@]}" >>"$logs/host-$i.log" 2>&1 &
+    become "${command[@]}" >>"$logs/host-$i.log" 2>&1 &
   fi
   pids[i]=$!
 done
-trap pass_on HUP
 
 # Notes that process $1 ended with status $2; the first that failed ends the others.
 note_end() {
