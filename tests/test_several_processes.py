@@ -17,6 +17,9 @@ from tests.launched import ROOT, finish, losses, wait_for_step
 pytestmark = pytest.mark.slow
 
 STEPS = 60
+# A process tells of its place now and then, and saves in the background: what is known of it may be some steps old.
+PLACE = r"(?:step \d+|no step yet)"
+SAFE = r"(?:checkpoint \d+ is whole|there is no checkpoint yet)"
 
 
 class Pair:
@@ -101,7 +104,7 @@ def test_after_kill_9_of_one_process_both_go_on_by_themselves_to_the_same_end(pa
     assert "was ended by SIGKILL" in restarts[victim][0]
     assert len(restarts[1 - victim]) == 1, restarts
     # Of process 0 JAX notices the death by itself, and aborts.
-    assert victim == 0 or re.search(r"error: training stopped: .*process 1 .*; checkpoint \d+ is whole", errors)
+    assert victim == 0 or re.search(rf"error: training stopped: .*process 1 .*; {SAFE}", errors)
 
 
 def test_a_process_that_is_back_before_its_death_was_noticed_finds_the_others_again(pair, undisturbed, tmp_path):
@@ -114,7 +117,8 @@ def test_a_process_that_is_back_before_its_death_was_noticed_finds_the_others_ag
     (status, _, errors), (other_status, _, other_errors) = run.finish()
     assert (status, other_status) == (0, 0), errors + other_errors
     assert re.search(r"attempt 1 of 2 was ended by SIGABRT \(it aborted itself: JAX does where", errors)
-    assert other_errors.count("starting again in 1 s, from checkpoint 10") == 1
+    # The last save before the hang may not have ended when the process was killed.
+    assert len(re.findall(r"starting again in 1 s, from checkpoint (?:5|10)\b", other_errors)) == 1
     assert same_as(run.workdir, undisturbed)
 
 
@@ -126,10 +130,10 @@ def test_a_process_that_is_stopped_is_named_by_the_other_which_ends_with_75_and_
     status, _, errors = finish(run.processes[0])
     assert status == 75, errors
     assert 9 < time.monotonic() - stopped_at < 40  # the limit, a beat or two, and a machine that is busy
-    assert re.search(r"process 1 \(host .+\) has not been heard of for 5 s; last at step \d+", errors)
+    assert re.search(rf"process 1 \(host .+\) has not been heard of for 5 s; last at {PLACE}", errors)
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
-    assert re.search(r"lost process 1 \(host .*\), last at step \d+ .*; checkpoint \d+ is whole; the same", lines[0])
+    assert re.search(rf"lost process 1 \(host .*\), last at {PLACE} .*; {SAFE}; the same", lines[0])
     assert "Traceback" not in errors
     run.processes[1].send_signal(signal.SIGCONT)
     assert finish(run.processes[1], timeout=60)[0] in (75, -signal.SIGABRT)

@@ -86,7 +86,7 @@ def find_source(path: Path, step: int | None = None) -> Source:
     if step is not None and (weights is not None or (entry is not None and entry.step is not None)):
         raise InputError(f"--step {step}: {path} is not a run with several checkpoints; leave --step out")
     if weights is not None:
-        return Source(path, weights.variables, weights.kind, weights.settings)
+        return Source(path, weights.variables.absolute(), weights.kind, weights.settings)
     if entry is None or entry.step is None:
         entry = _of_run(find_checkpoints(path), step)
     if entry.notes is None:
@@ -95,7 +95,8 @@ def find_source(path: Path, step: int | None = None) -> Source:
     beside = (described for name in reversed(WEIGHTS) if (described := describe_weights(run / name)) is not None)
     like = next(beside, None)
     kind = str(entry.notes.config.get("task") or (like.kind if like else "unknown"))
-    return Source(entry.path, entry.path / STATE, kind, like.settings if like else None, entry.step, entry.notes)
+    arrays = entry.path.absolute() / STATE  # Orbax wants absolute paths
+    return Source(entry.path, arrays, kind, like.settings if like else None, entry.step, entry.notes)
 
 
 def _of_run(directory: Path, step: int | None) -> Entry:

@@ -142,6 +142,13 @@ def test_show_of_a_run_is_of_its_newest_checkpoint(call, made, place):
     assert "arrays" not in found
 
 
+def test_paths_may_be_relative(call, made, tmp_path, monkeypatch):
+    monkeypatch.chdir(made.parent)
+    for words in (("ls", "run"), ("show", "run"), ("show", "run/best"), ("export", "run", tmp_path / "a.safetensors")):
+        status, _, errors = call(*words)
+        assert status == 0, errors
+
+
 def test_show_of_weights_tells_kind_and_settings(call, made):
     status, shown, _ = call("show", made / "best", "--json", "--shapes")
     found = json.loads(shown)
