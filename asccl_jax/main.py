@@ -19,8 +19,8 @@ from asccl_jax.train import command_line, ends, restarts
 from asccl_jax.train.checkpoint_folder import newest_on_disk
 
 if TYPE_CHECKING:
+    from asccl_jax.train.experiment import Experiment
     from asccl_jax.train.heartbeat import Heartbeat
-    from asccl_jax.train.loop import Experiment
     from asccl_jax.train.run_mirror import RunMirror
 
 __all__ = ["main"]

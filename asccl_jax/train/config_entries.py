@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from asccl_jax.errors import InputError
-from asccl_jax.train.loop import LoopSettings
+from asccl_jax.train.experiment import LoopSettings
 
 __all__ = ["computation_dtype", "loop_settings", "plain_config"]
 

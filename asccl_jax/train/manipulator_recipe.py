@@ -28,7 +28,7 @@ from asccl_jax.tasks.manipulator import ManipulatorTask, MeshLoss
 from asccl_jax.tasks.mesh_supervision import MeshSupervision
 from asccl_jax.train.config_entries import loop_settings, plain_config
 from asccl_jax.train.evaluation import HeldOutBatches
-from asccl_jax.train.loop import Experiment
+from asccl_jax.train.experiment import Experiment
 from asccl_jax.train.optimizer import adam, rate_schedule
 from asccl_jax.types import Variables
 

@@ -19,7 +19,7 @@ from asccl_jax.settings import MetricSettings
 from asccl_jax.tasks.metric import MetricTask
 from asccl_jax.train.config_entries import computation_dtype, loop_settings, plain_config
 from asccl_jax.train.evaluation import HeldOutBatches
-from asccl_jax.train.loop import Experiment
+from asccl_jax.train.experiment import Experiment
 from asccl_jax.train.optimizer import adam
 from asccl_jax.train.sharding import place
 from asccl_jax.types import TrainState, Variables

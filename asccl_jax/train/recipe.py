@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from asccl_jax.data.fetched import local_directory
 from asccl_jax.errors import InputError
 from asccl_jax.remote_folder import remote_address
-from asccl_jax.train.loop import Experiment
+from asccl_jax.train.experiment import Experiment
 from asccl_jax.train.manipulator_recipe import manipulator_experiment
 from asccl_jax.train.metric_recipe import metric_experiment
 from asccl_jax.train.renderer_recipe import renderer_experiment

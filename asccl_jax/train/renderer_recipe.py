@@ -29,7 +29,7 @@ from asccl_jax.tasks.frame_supervision import FrameSupervision, VggDistance
 from asccl_jax.tasks.renderer import RendererTask
 from asccl_jax.train.config_entries import computation_dtype, loop_settings, plain_config
 from asccl_jax.train.evaluation import HeldOutBatches
-from asccl_jax.train.loop import Experiment
+from asccl_jax.train.experiment import Experiment
 from asccl_jax.train.optimizer import adam, rate_schedule
 from asccl_jax.types import TrainState, Variables
 

@@ -70,7 +70,7 @@ def supervise(command: Sequence[str], settings: RestartSettings, newest: Callabl
             before = newest()
             status = child.run(command)
             after = newest()
-            if child.stopped or not ends.is_worth_a_restart(status):
+            if child.stopped_by is not None or not ends.is_worth_a_restart(status):
                 return status
             if after != before:
                 standing, fruitless = 0, 0
@@ -87,8 +87,9 @@ def supervise(command: Sequence[str], settings: RestartSettings, newest: Callabl
             pause = min(settings.first_pause_s * 2 ** (standing - 1), settings.longest_pause_s)
             begin = "from the beginning, there is no checkpoint" if after is None else f"from checkpoint {after}"
             _LOG.warning("%s; starting again in %g s, %s", happened, pause, begin)
-            if not child.pause(pause):
-                return 128 + child.signals[0]
+            child.pause(pause)
+            if child.stopped_by is not None:
+                return 128 + child.stopped_by
     raise AssertionError("unreachable: the last attempt returns")
 
 
@@ -96,15 +97,14 @@ class _Child:
     """The process that is watched over, and the signals that are meant for it."""
 
     def __init__(self) -> None:
-        self.signals: list[signal.Signals] = []
-        self._heard_at = 0.0
+        self._heard: list[tuple[float, signal.Signals]] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._previous: dict[signal.Signals, object] = {}
 
     @property
-    def stopped(self) -> bool:
-        """Whether a signal has asked for the end."""
-        return bool(self.signals)
+    def stopped_by(self) -> signal.Signals | None:
+        """The signal that has asked for the end, if one has."""
+        return self._heard[0][1] if self._heard else None
 
     def __enter__(self) -> _Child:
         for number in _PASSED_ON:
@@ -123,27 +123,25 @@ class _Child:
         self._process = subprocess.Popen(
             command, env={**os.environ, _MARK: "1"}, process_group=0, preexec_fn=_end_with_parent
         )
-        if self.signals:  # between the fork and the line above
-            self._process.send_signal(self.signals[0])
+        if self.stopped_by is not None:  # between the fork and the line above
+            self._process.send_signal(self.stopped_by)
         return ends.shell_status(self._process.wait())
 
-    def pause(self, seconds: float) -> bool:
-        """Waits; returns False as soon as a signal comes."""
+    def pause(self, seconds: float) -> None:
+        """Waits, no longer than until a signal comes."""
         until = time.monotonic() + seconds
-        while not self.stopped and (left := until - time.monotonic()) > 0:
+        while self.stopped_by is None and (left := until - time.monotonic()) > 0:
             time.sleep(min(_POLL_S, left))
-        return not self.stopped
 
     def _on_signal(self, number: int, frame: types.FrameType | None) -> None:
         del frame
-        now = time.monotonic()
+        heard = (time.monotonic(), signal.Signals(number))
+        # One handler may run in the middle of another: who is first in the list is first, whoever goes on first.
+        self._heard.append(heard)
+        first = self._heard[0]
         # Within a second it is the same one: schedulers signal all processes of a job, some of them twice.
-        if self.signals and now - self._heard_at < 1:
-            return
-        self._heard_at = now
-        self.signals.append(signal.Signals(number))
-        if self._process is not None:
-            self._process.send_signal(number if len(self.signals) == 1 else signal.SIGKILL)
+        if self._process is not None and (heard is first or heard[0] - first[0] >= 1):
+            self._process.send_signal(number if heard is first else signal.SIGKILL)
 
 
 def _end_with_parent() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from asccl_jax.data.atomic import write_atomically
 from asccl_jax.errors import writing
 from asccl_jax.metrics_file import SUMMARY_FILE
-from asccl_jax.train.loop import FitResult
+from asccl_jax.train.experiment import FitResult
 from asccl_jax.train.run_clock import Phase
 
 __all__ = ["summarise", "write_summary"]

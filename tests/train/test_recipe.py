@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from asccl_jax.errors import InputError
 from asccl_jax.settings import MetricSettings
 from asccl_jax.train.config_entries import plain_config
-from asccl_jax.train.loop import Experiment
+from asccl_jax.train.experiment import Experiment
 from asccl_jax.train.metric_recipe import metric_settings
 from asccl_jax.train.recipe import build_experiment
 from tests.train.tiny_records import write_tiny_records

@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
 
+from asccl_jax.train import restarts
 from tests.launched import ROOT
 
 # The parent under test. Its child counts its own starts in a file and does what its first word says for that start.
@@ -167,6 +169,25 @@ def test_a_signal_reaches_the_child_once_and_no_attempt_follows(start, tmp_path,
     assert status == 128 + number
     assert (tmp_path / "heard").read_text() == str(int(number))
     assert errors == ""
+
+
+def test_a_handler_in_the_middle_of_another_is_no_second_signal(monkeypatch):
+    sent = []
+    child = restarts._Child()
+    child._process = types.SimpleNamespace(send_signal=sent.append)
+
+    def interrupted():
+        if not child._heard and sent == []:
+            monkeypatch.setattr(restarts.time, "monotonic", lambda: 5.0)
+            child._on_signal(signal.SIGTERM, None)
+        return 4.9
+
+    monkeypatch.setattr(restarts.time, "monotonic", interrupted)
+    child._on_signal(signal.SIGTERM, None)
+    assert sent == [signal.SIGTERM]
+    monkeypatch.setattr(restarts.time, "monotonic", lambda: 6.5)
+    child._on_signal(signal.SIGTERM, None)
+    assert sent == [signal.SIGTERM, signal.SIGKILL]
 
 
 def test_a_second_signal_kills_the_child(start, tmp_path):

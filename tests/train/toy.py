@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from asccl_jax.train.loop import Experiment, LoopSettings
+from asccl_jax.train.experiment import Experiment, LoopSettings
 from asccl_jax.train.optimizer import adam
 from asccl_jax.types import TrainState
 
