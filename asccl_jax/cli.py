@@ -32,7 +32,9 @@ COMMANDS: dict[str, Command] = {
     "prepare": Command("data_prep.__main__", "turn videos into training records", "prep"),
     "inspect": Command("asccl_jax.data.__main__", "summarise and verify a directory of records"),
     "train": Command("asccl_jax.main", "train a model from a config"),
-    "checkpoint": Command("asccl_jax.train.checkpoint_command", "list, describe or export what a training has saved"),
+    "checkpoint": Command(
+        "asccl_jax.train.checkpoints.checkpoint_command", "list, describe or export what a training has saved"
+    ),
     "evaluate-metric": Command("asccl_jax.evals.evaluate_metric", "score a trained metric against baselines"),
     "assets": Command(
         "DECA_torch_bridge.assets_check", "check the head model's files, or write the built-in ones", "bridge,prep"

@@ -15,12 +15,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from asccl_jax import host_memory, xla_flags
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.remote_folder import located, remote_address
-from asccl_jax.train import command_line, ends, restarts
-from asccl_jax.train.checkpoint_folder import newest_on_disk
+from asccl_jax.train.checkpoints.checkpoint_folder import newest_on_disk
+from asccl_jax.train.fault_tolerance import ends, restarts
+from asccl_jax.train.recipes import command_line
 
 if TYPE_CHECKING:
     from asccl_jax.train.experiment import Experiment
-    from asccl_jax.train.heartbeat import Heartbeat
+    from asccl_jax.train.fault_tolerance.heartbeat import Heartbeat
     from asccl_jax.train.run_mirror import RunMirror
 
 __all__ = ["main"]
@@ -32,7 +33,7 @@ _LOG = logging.getLogger("asccl_jax")
 
 @exit_on_input_error
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Trains what the command line asks for and returns the exit status, one of those in `train.ends`.
+    """Trains what the command line asks for and returns the exit status, one of those in `train.fault_tolerance.ends`.
 
     Args:
       arguments: Words after the program's name; None takes those of the process.
@@ -83,7 +84,8 @@ def _train(command: command_line.TrainCommand) -> int:
 def _train_watched(command: command_line.TrainCommand, watchdog: Heartbeat) -> int:
     import jax
 
-    from asccl_jax.train import recipe, run_mirror, runtime
+    from asccl_jax.train import run_mirror, runtime
+    from asccl_jax.train.recipes import recipe
 
     if command.multihost:
         runtime.require_ordered_collectives()
@@ -102,7 +104,8 @@ def _fit(
 ) -> int:
     import jax
 
-    from asccl_jax.train import loop, run_summary, runtime
+    from asccl_jax.train import loop, runtime
+    from asccl_jax.train.monitoring import run_summary
 
     _make_directory(command.workdir)
     try:
@@ -146,7 +149,7 @@ def _conclude(command: command_line.TrainCommand, summary: dict[str, Any], mirro
     """Writes the report of a finished run, which shows its summary, and prints how it went."""
     from asccl_jax.data.fetched import local_directory
     from asccl_jax.evals import run_tables, training_report
-    from asccl_jax.train import run_summary
+    from asccl_jax.train.monitoring import run_summary
 
     config, workdir = command.config, command.workdir
     trained_s, begin = sum(summary["seconds"].values()), time.monotonic()

@@ -11,30 +11,67 @@ from asccl_jax.metrics_file import read_metrics
 ROOT = Path(__file__).parents[1]
 
 
-def launcher(cache):
-    """Returns what starts `python -m asccl_jax.main` on a smoke recipe, its compilations kept in a folder."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if name != "XLA_FLAGS"},
-        # Half the time to compile, the same mathematics.
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
-        "JAX_PLATFORMS": "cpu",
-    }
+PATIENCE_S = 300
+"""Seconds after which a run that does not do what it should is given up: many times what a busy machine needs."""
 
-    def start_process(recipe, workdir, *words, **settings):
+
+class Launcher:
+    """Starts `python -m asccl_jax.main` on a smoke recipe, its compilations kept in a folder.
+
+    Args:
+      cache: That folder; one serves all runs.
+    """
+
+    def __init__(self, cache):
+        self._cache = cache
+        self._processes = []
+        self._environment = {
+            **os.environ,
+            # Half the time to compile, the same mathematics.
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",
+            "JAX_PLATFORMS": "cpu",
+        }
+
+    def __call__(self, recipe, workdir, *words, **settings):
         command = [sys.executable, "-m", "asccl_jax.main", f"--config={recipe}:smoke", f"--workdir={workdir}"]
-        entries = {**settings, "compilation_cache_dir": cache, "report_groups": 0}
+        entries = {**settings, "compilation_cache_dir": self._cache, "report_groups": 0}
         command += [f"--config.{name}={value}" for name, value in entries.items()] + [*words]
-        return subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
+        self._processes.append(process)
+        return process
 
-    return start_process
+    def end(self):
+        """Kills what still runs: nothing that a failed test leaves may take the machine from the next one."""
+        for process in self._processes:
+            give_up(process)
+        self._processes.clear()
 
 
-def finish(process, *, timeout=300):
+def give_up(process):
+    """Kills a process that may still run; returns what it wrote."""
+    process.kill()
+    return "".join(text or "" for text in process.communicate())
+
+
+def finish(process, *, timeout=PATIENCE_S):
     """Returns exit status, stdout and stderr of a run."""
-    output, errors = process.communicate(timeout=timeout)
+    try:
+        output, errors = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"it did not end within {timeout} s:\n{give_up(process)}") from None
     return process.returncode, output, errors
+
+
+def finish_all(processes, *, timeout=PATIENCE_S):
+    """Returns how several runs ended that train together; where one does not end, none is left."""
+    try:
+        return [finish(process, timeout=timeout) for process in processes]
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                give_up(process)
 
 
 def losses(workdir):
@@ -48,6 +85,8 @@ def last_step(workdir):
 
 
 def wait_for_step(process, workdir, step):
+    deadline = time.monotonic() + PATIENCE_S
     while process.poll() is None and last_step(workdir) < step:
+        assert time.monotonic() < deadline, f"no step {step} within {PATIENCE_S} s:\n{give_up(process)}"
         time.sleep(0.01)
     assert process.poll() is None, process.stderr.read()

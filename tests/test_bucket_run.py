@@ -8,7 +8,8 @@ import pytest
 from asccl_jax import host_memory, main, xla_flags
 from asccl_jax.metrics_file import read_metrics
 from asccl_jax.remote_folder import open_remote
-from asccl_jax.train import command_line, recipe, runtime
+from asccl_jax.train import runtime
+from asccl_jax.train.recipes import command_line, recipe
 from asccl_jax.train.run_mirror import RunMirror
 from tests.launched import ROOT
 from tests.train.toy import experiment

@@ -22,14 +22,14 @@ from asccl_jax.geometry.head_model import HEAD_NAME
 from asccl_jax.main import main
 from asccl_jax.metrics_file import read_metrics, read_summary
 from asccl_jax.settings import MetricSettings
-from asccl_jax.train.checkpoint import Checkpoints
-from asccl_jax.train.command_line import parse
-from asccl_jax.train.config_entries import plain_config
+from asccl_jax.train.checkpoints.checkpoint import Checkpoints
+from asccl_jax.train.recipes.command_line import parse
+from asccl_jax.train.recipes.config_entries import plain_config
 from asccl_jax.types import TrainState
 from data_prep.synthetic.tracks import TrackSetSettings, write_track_set
 from DECA_torch_bridge.head_assets import builtin_assets
 from DECA_torch_bridge.head_export import export_head
-from tests.launched import ROOT, finish, last_step, launcher, losses, wait_for_step
+from tests.launched import ROOT, Launcher, finish, finish_all, last_step, losses, wait_for_step
 from tests.tasks.drawn import drawn_variables
 from tests.train.tiny_records import write_tiny_records
 
@@ -67,7 +67,13 @@ def tracks(tmp_path_factory):
 @pytest.fixture(scope="module")
 def launch(tmp_path_factory):
     """Starts `python -m asccl_jax.main` on a smoke recipe; one compilation serves all runs of this file."""
-    return launcher(tmp_path_factory.mktemp("cache"))
+    return Launcher(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def leave_nothing_running(launch):
+    yield
+    launch.end()
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +182,7 @@ def test_two_processes_train_to_the_numbers_of_one_and_stop_together_on_sigterm(
     processes = [train_any(tmp_path / "two", *common, f"--process_id={index}") for index in (0, 1)]
     wait_for_step(processes[0], tmp_path / "two", 4)
     processes[1].send_signal(signal.SIGTERM)
-    ends = [finish(process) for process in processes]
+    ends = finish_all(processes)
     assert [status for status, *_ in ends] == [128 + signal.SIGTERM] * 2, ends
     assert_two_processes_told_of_themselves(tmp_path / "two")
     # One process goes on from where two stopped: neither the state nor the order of data depends on their number.

@@ -8,8 +8,8 @@ import pytest
 
 from asccl_jax.errors import InputError, WriteError, writing
 from asccl_jax.remote_folder import RemoteFile, RemoteFolder, open_remote
-from asccl_jax.train.checkpoint_folder import DamagedError
-from asccl_jax.train.checkpoint_folder import reading as reading_checkpoint
+from asccl_jax.train.checkpoints.checkpoint_folder import DamagedError
+from asccl_jax.train.checkpoints.checkpoint_folder import reading as reading_checkpoint
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launched import ROOT, finish, losses, wait_for_step
+from tests.launched import ROOT, finish, finish_all, give_up, losses, wait_for_step
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,7 @@ class Pair:
         return process
 
     def finish(self, *, timeout=240):
-        return [finish(process, timeout=timeout) for process in self.processes]
+        return finish_all(self.processes, timeout=timeout)
 
 
 @pytest.fixture
@@ -67,8 +67,7 @@ def pair(tmp_path):
     yield begin
     for process in (process for pair in pairs for process in pair.processes):
         if process.poll() is None:
-            process.kill()  # a supervised one takes its child with it
-            process.communicate()
+            give_up(process)  # a supervised one takes its child with it
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,10 @@ from asccl_jax.tasks import Task
 from asccl_jax.tasks.manipulator import ManipulatorTask
 from asccl_jax.tasks.metric import MetricTask
 from asccl_jax.tasks.renderer import RendererTask
-from asccl_jax.train.command_line import parse
-from asccl_jax.train.manipulator_recipe import manipulator_task
-from asccl_jax.train.metric_recipe import metric_task
-from asccl_jax.train.renderer_recipe import renderer_task
+from asccl_jax.train.recipes.command_line import parse
+from asccl_jax.train.recipes.manipulator_recipe import manipulator_task
+from asccl_jax.train.recipes.metric_recipe import metric_task
+from asccl_jax.train.recipes.renderer_recipe import renderer_task
 from asccl_jax.train.sharding import data_mesh, sharded_update, state_sharding
 from asccl_jax.types import PairBatch, SequenceBatch, WindowBatch
 

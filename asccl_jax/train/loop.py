@@ -17,22 +17,22 @@ from asccl_jax.data.atomic import write_atomically
 from asccl_jax.errors import InputError, WriteError, writing
 from asccl_jax.remote_folder import AnyPath, reading
 from asccl_jax.tasks import Scalars, Task
-from asccl_jax.train.abandoned_io import abandoned_io_unheard
-from asccl_jax.train.checkpoint import Checkpoints, newest_on_disk
+from asccl_jax.train.checkpoints.abandoned_io import abandoned_io_unheard
+from asccl_jax.train.checkpoints.checkpoint import Checkpoints, newest_on_disk
 from asccl_jax.train.evaluation import Scorer
 from asccl_jax.train.experiment import Experiment, FitResult
-from asccl_jax.train.heartbeat import Heartbeat
-from asccl_jax.train.process_figures import gather_figures
-from asccl_jax.train.profile import ProfiledSteps, Profiler
-from asccl_jax.train.progress import Progress
-from asccl_jax.train.run_clock import Phase, RunClock
+from asccl_jax.train.fault_tolerance.heartbeat import Heartbeat
+from asccl_jax.train.fault_tolerance.signals import StopSignals
+from asccl_jax.train.monitoring.process_figures import gather_figures
+from asccl_jax.train.monitoring.profile import ProfiledSteps, Profiler
+from asccl_jax.train.monitoring.progress import Progress
+from asccl_jax.train.monitoring.run_clock import Phase, RunClock
+from asccl_jax.train.monitoring.scalars import NonFiniteError, ScalarQueue, check_finite
+from asccl_jax.train.monitoring.step_times import StepTimes
+from asccl_jax.train.monitoring.writer import ScalarWriter
 from asccl_jax.train.run_mirror import CHECKPOINTS, RunMirror
 from asccl_jax.train.runtime import gather_rows
-from asccl_jax.train.scalars import NonFiniteError, ScalarQueue, check_finite
 from asccl_jax.train.sharding import data_mesh, distribute, gather_whole, place, sharded_update, state_sharding
-from asccl_jax.train.signals import StopSignals
-from asccl_jax.train.step_times import StepTimes
-from asccl_jax.train.writer import ScalarWriter
 from asccl_jax.types import TrainState
 
 __all__ = ["DivergedError", "fit"]

@@ -17,8 +17,8 @@ from jaxtyping import Float
 
 from asccl_jax import xla_flags
 from asccl_jax.errors import InputError
-from asccl_jax.train import coordination
-from asccl_jax.train.heartbeat import Heartbeat, Limits
+from asccl_jax.train.fault_tolerance import coordination
+from asccl_jax.train.fault_tolerance.heartbeat import Heartbeat, Limits
 
 __all__ = [
     "connect_processes",

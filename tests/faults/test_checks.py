@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from asccl_jax.train.checkpoint import Checkpoints
+from asccl_jax.train.checkpoints.checkpoint import Checkpoints
 from asccl_jax.types import TrainState
 from tests.faults.checkpoints import newest_step
 from tests.faults.fault import require_clear_stop, require_killed

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.launched import ROOT
+from tests.launched import ROOT, give_up
 from tests.train import elastic_run
 
 STEPS = 60
@@ -26,8 +26,7 @@ def start():
     yield lambda *paths, **counts: started.extend(begun := _start(*paths, **counts)) or begun
     for process in started:
         if process.poll() is None:
-            process.kill()
-            process.communicate()
+            give_up(process)
 
 
 def _start(workdir, ids, *, processes, devices):

@@ -16,7 +16,7 @@ from asccl_jax.errors import InputError, WriteError
 from asccl_jax.metrics_file import read_metrics
 from asccl_jax.train.experiment import LoopSettings
 from asccl_jax.train.loop import DivergedError, fit
-from asccl_jax.train.writer import ScalarWriter
+from asccl_jax.train.monitoring.writer import ScalarWriter
 from tests.train.toy import ToyTask, experiment
 
 

@@ -12,7 +12,7 @@ import pytest
 from asccl_jax.metrics_file import read_metrics
 from asccl_jax.train import sharding
 from asccl_jax.train.loop import fit
-from tests.launched import ROOT
+from tests.launched import ROOT, finish_all
 from tests.train.toy import experiment
 
 WIDTH = 8
@@ -81,10 +81,10 @@ def test_processes_with_a_part_of_the_state_each_do_what_one_does_and_one_goes_o
     several, alone = tmp_path / "several", tmp_path / "alone"
     processes = start(count, several)
     fit(experiment(steps=6, width=WIDTH), alone)
-    ends = [process.communicate(timeout=600) for process in processes]
-    assert {process.returncode for process in processes} == {0}, [errors[-2000:] for _, errors in ends]
+    ends = finish_all(processes, timeout=600)
+    assert {status for status, *_ in ends} == {0}, [errors[-2000:] for *_, errors in ends]
     # Only the first draws, of all weights, at each of two evaluations.
-    assert [output.count(f"drawn from {WIDTH}") for output, _ in ends] == [2, *[0] * (count - 1)]
+    assert [output.count(f"drawn from {WIDTH}") for _, output, _ in ends] == [2, *[0] * (count - 1)]
 
     monkeypatch.setattr(sharding, "SMALLEST_SPLIT", 8)
     assert fit(experiment(steps=6, width=WIDTH, fsdp=8), several).step == 6

@@ -19,7 +19,7 @@ from asccl_jax.saved_renderer import load_renderer
 from asccl_jax.settings import MetricSettings
 from tests.data.painted_clips import write_subject
 from tests.evals.talking_records import write_talking_records
-from tests.launched import ROOT, finish, last_step, launcher, losses, wait_for_step
+from tests.launched import ROOT, Launcher, finish, finish_all, last_step, losses, wait_for_step
 from tests.tasks.drawn import drawn_variables
 from tests.train.tiny_records import write_tiny_records
 
@@ -47,9 +47,19 @@ def metric(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def train(tmp_path_factory, records, metric):
+def launch(tmp_path_factory):
+    return Launcher(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def leave_nothing_running(launch):
+    yield
+    launch.end()
+
+
+@pytest.fixture(scope="module")
+def train(launch, records, metric):
     """Starts a smoke run; one compilation serves all."""
-    launch = launcher(tmp_path_factory.mktemp("cache"))
     return functools.partial(launch, RECIPE, **{"data.dir": records, "metric.path": metric})
 
 
@@ -118,7 +128,7 @@ def test_two_processes_train_to_the_numbers_of_one(train, tmp_path):
         address = f"localhost:{free.getsockname()[1]}"
     joined = (*words, "--multihost", f"--coordinator={address}", "--num_processes=2")
     processes = [train(tmp_path / "two", *joined, f"--process_id={index}") for index in (0, 1)]
-    ends = [finish(process) for process in processes]
+    ends = finish_all(processes)
     assert [status for status, *_ in ends] == [0, 0], ends
     status, _, errors = finish(train(tmp_path / "one", *words))
     assert status == 0, errors

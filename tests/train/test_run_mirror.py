@@ -15,10 +15,10 @@ from asccl_jax.errors import InputError, WriteError
 from asccl_jax.metrics_file import read_metrics
 from asccl_jax.remote_folder import RemoteFolder, open_remote
 from asccl_jax.saved_weights import WeightsFormat, load_weights, save_weights
-from asccl_jax.train.checkpoint import Checkpoints, newest_on_disk
+from asccl_jax.train.checkpoints.checkpoint import Checkpoints, newest_on_disk
 from asccl_jax.train.loop import fit
 from asccl_jax.train.run_mirror import RunMirror, mirrored_run
-from tests.launched import ROOT
+from tests.launched import ROOT, finish_all
 from tests.train.toy import experiment
 
 PROGRAM = """
@@ -212,9 +212,9 @@ def two_processes(address, directory, *, steps):
         words = [sys.executable, "-c", PROGRAM, address, coordinator, index, str(steps)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         processes.append(subprocess.Popen(words, env={**os.environ, **own}, cwd=directory, **pipes))
-    told = [process.communicate(timeout=400) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], told
-    return [output.strip().rpartition("\n")[2] for output, _ in told]
+    ends = finish_all(processes, timeout=400)
+    assert [status for status, *_ in ends] == [0, 0], ends
+    return [output.strip().rpartition("\n")[2] for _, output, _ in ends]
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""Getting over what happens to processes: signals, hangs, lost peers, and starting again."""

@@ -1,0 +1,290 @@
+"""A watchdog in every process: publishes where this one is, tells who is silent or behind, and ends what has hung.
+
+JAX's own heartbeats tell that a process exists, not that it gets on, and name no host; where they fail it aborts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from asccl_jax.errors import InputError, WriteError
+from asccl_jax.train.fault_tolerance import ends
+from asccl_jax.train.fault_tolerance.beats import Beat, Peers
+from asccl_jax.train.fault_tolerance.lost_peers import is_lost_peer
+
+__all__ = ["Heartbeat", "Limits", "Store"]
+
+_LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+@runtime_checkable
+class Store(Protocol):
+    """Values that all processes see; a call may block where the one that keeps them is stuck."""
+
+    def put(self, process: int, text: str) -> None:
+        """Sets the value of a process."""
+        ...
+
+    def all(self) -> dict[int, str]:
+        """Returns the values of all processes that have set one."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Seconds after which something is said or done.
+
+    Attributes:
+      stall_s: Without a new step or phase in this process: it ends. 0: never.
+      lost_s: Without a beat of another process: it counts as lost, and this one ends.
+      warning_s: The same, for a warning.
+      beat_s: Between beats.
+    """
+
+    stall_s: float = 600.0
+    lost_s: float = 100.0
+    warning_s: float = 30.0
+    beat_s: float = 2.0
+
+
+def _end_now(status: int) -> None:
+    # The main thread is inside a collective or a loader that never returns: no exception would reach it.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+class Heartbeat:
+    """Watches over this process and, through a store, the others; a context, without which it only takes notes.
+
+    Ending is `os._exit` after a line on stderr, as the main thread may be stuck for good. Two threads: the store may
+    block, judging must not.
+
+    Args:
+      limits: When to say and do what.
+      process: Index of this process.
+      host: Name of its machine.
+      processes: Number of processes.
+      store: Where they meet; None for one process alone.
+      newest: Returns the step of the newest checkpoint, for the last words.
+      clock: Time in seconds.
+      end: Ends the process with a status.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        *,
+        process: int = 0,
+        host: str = "",
+        processes: int = 1,
+        store: Store | None = None,
+        newest: Callable[[], int | None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        end: Callable[[int], None] = _end_now,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._process, self._store, self._newest = process, store, newest
+        self._clock, self._end = clock, end
+        # Written by the main thread alone, step by step; what other threads add to a beat is kept apart.
+        self._own = Beat(host=host)
+        self._count = 0
+        self._ended: tuple[int, str] | None = None
+        self._watched = True
+        now = clock()
+        self._moved = self._judged = now
+        self._peers = Peers(processes, process, now)
+        self._warned: set[int] = set()
+        self._lock = threading.Lock()
+        self._exchanging = threading.Lock()
+        self._finishing = threading.Lock()
+        self._closing = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def step(self, number: int) -> None:
+        """Notes that a step has been finished."""
+        self._own = dataclasses.replace(self._own, step=number)
+        self._moved = self._clock()
+
+    def phase(self, name: str, *, watched: bool = True) -> None:
+        """Notes what this process is at now.
+
+        Args:
+          name: As a person reads it.
+          watched: Whether it must end within the stall limit.
+        """
+        self._own = dataclasses.replace(self._own, phase=name.replace("_", " "))
+        self._moved, self._watched = self._clock(), watched
+
+    def over(self, items: Iterable[_T]) -> Iterator[_T]:
+        """Yields items, each of which counts as getting on."""
+        for item in items:
+            self._moved = self._clock()
+            yield item
+
+    def announce(self, status: int, reason: str) -> None:
+        """Tells the others that this process ends, so that they end with it and say why.
+
+        The keeper of the store waits until they have heard; with it the store goes.
+        """
+        self._ended = status, reason
+        if self._store is None:
+            return
+        telling = threading.Thread(target=self.exchange, daemon=True)
+        telling.start()
+        telling.join(self._limits.beat_s)
+        deadline = time.monotonic() + 3 * self._limits.beat_s
+        while self._process == 0 and status and time.monotonic() < deadline and not self._peers.all_others_ended():
+            time.sleep(self._limits.beat_s / 10)
+
+    def exchange(self) -> None:
+        """Publishes this process's beat and reads the others'."""
+        if self._store is None:
+            return
+        with self._exchanging:
+            self._count += 1
+            ended, reason = self._ended or (None, "")
+            beat = dataclasses.replace(self._own, count=self._count, ended=ended, reason=reason)
+            try:
+                self._store.put(self._process, beat.to_text())
+                texts = self._store.all()
+            except RuntimeError as error:
+                # The keeper is gone, or leaving: its silence will tell, and JAX ends this process as well.
+                _LOG.debug("no beat: %s", error)
+                return
+        with self._lock:
+            self._peers.note(texts, self._clock())
+
+    def judge(self) -> None:
+        """Looks once at how everyone gets on, and warns or ends the process."""
+        now = self._clock()
+        with self._lock:
+            gap = now - self._judged
+            self._judged = now
+            # This process itself was stopped meanwhile (Ctrl-Z, a starved machine): nobody else is to blame.
+            if gap > 5 * self._limits.beat_s:
+                self._peers.forgive(gap)
+                self._moved += gap
+            gone = self._peers.ended(now, 2 * self._limits.beat_s)
+            lost = self._peers.silent(now, self._limits.lost_s)
+            quiet = set(self._peers.silent(now, self._limits.warning_s))
+        if gone is not None:
+            self._finish(self._peers.beat(gone).ended or ends.TEMPORARY, self._last_words_of(gone))
+        elif lost:
+            self._finish(ends.TEMPORARY, self._lost(lost, self._limits.lost_s))
+        elif self._limits.stall_s and self._watched and now - self._moved >= self._limits.stall_s:
+            self._finish(ends.TEMPORARY, self._stalled())
+        for process in sorted(quiet - self._warned):
+            _LOG.warning(
+                "%s has not been heard of for %g s; last %s",
+                *(self._peers.name(process), self._limits.warning_s, self._peers.beat(process).place),
+            )
+        for process in sorted(self._warned - quiet):
+            _LOG.warning("%s is heard of again, %s", self._peers.name(process), self._peers.beat(process).place)
+        self._warned = quiet
+
+    def end_if_peer_lost(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends the process where an error tells that another one is gone: an exit callback for `ExitStack.push`.
+
+        Unwinding further would close the checkpoints, which waits, for minutes, for the process that is gone.
+        """
+        del kind, trace
+        if self._store is None or not is_lost_peer(error):
+            return
+        # A sender that is alive beats again meanwhile, and one that ended by itself has said why.
+        until = time.monotonic() + 3 * self._limits.beat_s
+        silent: list[int] = []
+        while time.monotonic() < until and not silent:
+            if (gone := self._peers.ended(self._clock(), 0.0)) is not None:
+                self._finish(self._peers.beat(gone).ended or ends.TEMPORARY, self._last_words_of(gone))
+            time.sleep(self._limits.beat_s / 10)
+            silent = self._peers.silent(self._clock(), 2.5 * self._limits.beat_s)
+        first = str(error).splitlines()[0].strip()
+        who = ", ".join(map(self._peers.name, silent)) or "contact with another process"
+        self._finish(ends.TEMPORARY, f"lost {who}, {self._own.place}: {first}")
+
+    def __enter__(self) -> Heartbeat:
+        self._moved = self._judged = self._clock()
+        self.exchange()
+        works = {"judge": self.judge} if self._store is None else {"beat": self.exchange, "judge": self.judge}
+        for name, work in works.items():
+            thread = threading.Thread(target=self._repeat, args=(work,), name=f"heartbeat-{name}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end_if_peer_lost(kind, error, trace)
+        self._closing.set()
+        for thread in self._threads:
+            thread.join(2 * self._limits.beat_s)
+        if self._ended is None:
+            self.announce(*_status_and_reason(error))
+
+    def _repeat(self, work: Callable[[], None]) -> None:
+        while not self._closing.wait(self._limits.beat_s):
+            work()
+
+    def _finish(self, status: int, message: str) -> None:
+        # Judge and main thread may find out at once; whoever comes second waits for the end here.
+        with self._finishing:
+            after = "; the same command goes on from there" if status == ends.TEMPORARY else ""
+            sys.stderr.write(f"error: training stopped: {message}; {self._what_is_safe()}{after}\n")
+            sys.stderr.flush()
+            self.announce(status, message)
+            self._end(status)
+
+    def _what_is_safe(self) -> str:
+        # On a thread of its own: the disk may be what hangs.
+        found: list[int | None] = []
+
+        def look() -> None:
+            with contextlib.suppress(InputError, OSError):
+                found.append(self._newest())
+
+        looking = threading.Thread(target=look, daemon=True)
+        looking.start()
+        looking.join(5)
+        if not found:
+            return "the checkpoints cannot be read now"
+        return f"checkpoint {found[0]} is whole" if found[0] is not None else "there is no checkpoint yet"
+
+    def _last_words_of(self, process: int) -> str:
+        return f"{self._peers.name(process)} has ended: {self._peers.beat(process).reason}"
+
+    def _lost(self, processes: list[int], seconds: float) -> str:
+        each = [f"{self._peers.name(process)}, last {self._peers.beat(process).place}" for process in processes]
+        return f"lost {'; '.join(each)}: not heard of for {seconds:g} s (--heartbeat_timeout)"
+
+    def _stalled(self) -> str:
+        alone = self._store is None
+        where = f"this process is still {self._own.place}" if alone else self._peers.who_is_behind()
+        return (
+            f"nothing moved for {self._limits.stall_s:g} s: {where}; if it was only slow, give a longer --stall_timeout"
+        )
+
+
+def _status_and_reason(error: BaseException | None) -> tuple[int, str]:
+    """Returns how a process ends that leaves with an error or without."""
+    if error is None:
+        return 0, "done"
+    first: Any = (str(error).splitlines() or [""])[0]
+    if isinstance(error, InputError):
+        return ends.BAD_INPUT, first
+    if isinstance(error, WriteError):
+        return ends.FAILED, first
+    return ends.TEMPORARY, f"{type(error).__name__}: {first}"

@@ -1,0 +1,88 @@
+"""The clock: every second belongs to one phase, compiling to its own, whoever met it."""
+
+import contextlib
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from asccl_jax.train.monitoring.run_clock import Phase, RunClock
+
+
+@pytest.fixture
+def clock():
+    with contextlib.closing(RunClock()) as made:
+        yield made
+
+
+def new_program():
+    """A function that JAX has not compiled yet; tracing it traces others."""
+
+    @jax.jit
+    def inner(x):
+        return jnp.tanh(x) * 2
+
+    return jax.jit(lambda x: inner(x) + inner(x + 1))
+
+
+def test_an_inner_phase_takes_its_seconds_from_the_outer_one_and_all_add_up(clock):
+    begin = time.perf_counter()
+    clock.turn_to(Phase.TRAINING)
+    with clock.phase(Phase.EVALUATING):
+        time.sleep(0.02)
+        with clock.phase(Phase.SAVING):
+            time.sleep(0.05)
+    time.sleep(0.03)
+    clock.settle()
+    elapsed = time.perf_counter() - begin
+    assert clock.seconds[Phase.SAVING] >= 0.05
+    assert clock.seconds[Phase.EVALUATING] >= 0.02
+    assert clock.seconds[Phase.TRAINING] >= 0.03
+    # The making of the clock lies before `begin`, the reading of `elapsed` after its end: microseconds, 10 ms if the
+    # system takes the processor away in between.
+    np.testing.assert_allclose(sum(clock.seconds.values()), elapsed, atol=0.01)
+
+
+def test_a_phase_ends_with_an_exception_too(clock):
+    with pytest.raises(KeyError), clock.phase(Phase.SAVING):
+        raise KeyError
+    time.sleep(0.02)
+    clock.settle()
+    assert clock.seconds[Phase.STARTING] >= 0.02
+    assert clock.seconds[Phase.SAVING] < 0.02
+
+
+def test_compiling_is_counted_once_and_taken_from_the_phase_that_met_it(clock):
+    program = new_program()
+    with clock.phase(Phase.EVALUATING):
+        begin = time.perf_counter()
+        program(jnp.ones(3)).block_until_ready()
+        elapsed = time.perf_counter() - begin
+    compiling, evaluating = clock.seconds[Phase.COMPILING], clock.seconds[Phase.EVALUATING]
+    # Were the tracing of the inner function counted twice, the phases would still add up, so compare with the clock.
+    assert 0.1 * elapsed < compiling < elapsed
+    np.testing.assert_allclose(compiling + evaluating, elapsed, atol=0.01)
+    with clock.phase(Phase.EVALUATING):
+        program(jnp.ones(3)).block_until_ready()
+    assert clock.seconds[Phase.COMPILING] == compiling
+
+
+def test_spans_within_a_span_are_counted_once(clock):
+    # As JAX tells of a function that traces two others: the inner ones first.
+    name = "/jax/core/compile/jaxpr_trace_duration"
+    for start, end in ((1.0, 2.0), (3.0, 4.0), (0.5, 5.0), (6.0, 7.0)):
+        jax.monitoring.record_event_time_span(name, start, end)
+    assert clock.seconds[Phase.COMPILING] == 5.5
+
+
+def test_other_threads_and_a_closed_clock_count_no_compilation():
+    with contextlib.closing(RunClock()) as clock:
+        thread = threading.Thread(target=lambda: new_program()(jnp.ones(4)))
+        thread.start()
+        thread.join()
+        assert clock.seconds[Phase.COMPILING] == 0
+    new_program()(jnp.ones(5))
+    assert clock.seconds[Phase.COMPILING] == 0

@@ -1,0 +1,108 @@
+"""Recipes: every variant makes sense, `None` means what `compat` says, bad entries are named."""
+
+import importlib.util
+import inspect
+import json
+from pathlib import Path
+
+import jax.numpy as jnp
+import pytest
+from ml_collections import ConfigDict
+
+from asccl_jax.errors import InputError
+from asccl_jax.settings import MetricSettings
+from asccl_jax.train.experiment import Experiment
+from asccl_jax.train.recipes.config_entries import plain_config
+from asccl_jax.train.recipes.metric_recipe import metric_settings
+from asccl_jax.train.recipes.recipe import build_experiment
+from tests.train.tiny_records import write_tiny_records
+
+RECIPE = Path(__file__).parents[3] / "configs/asccl.py"
+_spec = importlib.util.spec_from_file_location("asccl_recipe", RECIPE)
+recipe = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(recipe)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return write_tiny_records(tmp_path_factory.mktemp("data") / "records")
+
+
+def smoke(records, **changes):
+    config = recipe.get_config("smoke")
+    config.data.dir = str(records)
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+@pytest.mark.parametrize("variant", recipe.VARIANTS)
+def test_every_variant_builds_an_experiment(records, variant):
+    config = recipe.get_config(variant)
+    config.data.dir = str(records)
+    experiment = build_experiment(config)
+    assert isinstance(experiment, Experiment)
+    assert json.loads(json.dumps(experiment.config)) == experiment.config
+    batch = next(experiment.batches)
+    experiment.batches.close()
+    assert batch.query_image.shape == (config.batch_size, 64, 64, 3)
+
+
+def test_the_default_is_the_published_network_as_the_paper_has_it():
+    assert metric_settings(recipe.get_config()) == MetricSettings.from_compat("paper")
+
+
+def test_compat_decides_what_the_recipe_leaves_open_and_nothing_else():
+    config = recipe.get_config()
+    config.compat = "released"
+    assert metric_settings(config) == MetricSettings.from_compat("released")
+    config.model.border = "inside"
+    assert metric_settings(config) == MetricSettings.from_compat("released", border="inside")
+
+
+def test_group_size_zero_is_the_global_batch():
+    config = recipe.get_config()
+    config.model.bn_group_size = 0
+    assert metric_settings(config).bn_group_size is None
+
+
+def test_held_out_batches_are_fixed_and_count_every_chosen_pair_once(records):
+    experiment = build_experiment(smoke(records, **{"evaluation.pairs": 11, "evaluation.batch_size": 8}))
+    seen = [[batch.index[real].tolist() for batch, real in experiment.held_out()] for _ in range(2)]
+    experiment.batches.close()
+    assert seen[0] == seen[1]
+    indices = [index for batch in seen[0] for index in batch]
+    assert len(indices) == len(set(indices)) == 11
+    assert (indices[0], indices[-1]) == (0, 23)  # evenly over all 24 held-out pairs
+
+
+def test_automatic_precision_is_float32_on_a_cpu(records):
+    experiment = build_experiment(smoke(records))
+    experiment.batches.close()
+    assert experiment.task.dtype == jnp.float32
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": "unknown"}, "config.task='unknown'"),
+        ({"dtype": "half"}, "config.dtype='half'"),
+        ({"evaluation.draws": 0}, "config.evaluation.draws=0"),
+        ({"model.depth": 51, "model.stage_blocks": None}, "depth=51"),
+        ({"batch_size": 0}, "config.batch_size=0"),
+    ],
+)
+def test_entries_that_make_no_sense_are_named(records, change, message):
+    with pytest.raises(InputError, match=message):
+        build_experiment(smoke(records, **change))
+
+
+def test_a_config_becomes_plain_json():
+    config = ConfigDict({"a": (1, 2), "b": {"c": None, "d": 1.5}})
+    assert plain_config(config) == {"a": [1, 2], "b": {"c": None, "d": 1.5}}
+
+
+def test_every_default_of_the_recipe_says_where_it_comes_from():
+    lines = inspect.getsource(recipe.get_config).splitlines()
+    settings = [line for line in lines if line.strip().startswith("config.model.")]
+    assert len(settings) == len(recipe.get_config().model)
+    assert all("  # " in line for line in settings)
