@@ -1,4 +1,4 @@
-"""The exceptions a person may see: bad input, and a disk that takes no more; each named, with what to do about it."""
+"""The exceptions a person may see: bad input, a full disk, a diverged training; each named, with what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
 
-__all__ = ["InputError", "WriteError", "bucket_errors", "exit_on_input_error", "first_line", "writing"]
+__all__ = ["DivergedError", "InputError", "WriteError", "bucket_errors", "exit_on_input_error", "first_line", "writing"]
 
 
 class InputError(ValueError):
@@ -27,6 +27,14 @@ class WriteError(RuntimeError):
 
     The message is one line that names the place and the system's reason. Entry points print it without a traceback and
     exit with status 1.
+    """
+
+
+class DivergedError(RuntimeError):
+    """Training stopped because a scalar was not finite, in all of its processes alike.
+
+    The message is one line that names scalar, step and the last good checkpoint. Entry points print it without a
+    traceback and exit with status 1.
     """
 
 
@@ -71,7 +79,7 @@ def first_line(error: Exception) -> str:
 
 
 def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
-    """Wraps an entry point: `InputError` and `WriteError` become one line on stderr and exit status 2 and 1.
+    """Wraps an entry point: `InputError` becomes one line on stderr and exit status 2, others of this module 1.
 
     A reader that leaves (`| head`) ends it quietly, with the status that a shell gives such a program.
 
@@ -79,7 +87,7 @@ def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
       main: Function that returns the process's exit status.
 
     Returns:
-      The same function, never raising either.
+      The same function, never raising any of them.
     """
 
     @functools.wraps(main)
@@ -95,7 +103,7 @@ def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
         except InputError as error:
             sys.stderr.write(f"error: {error}\n")
             return 2
-        except WriteError as error:
+        except (WriteError, DivergedError) as error:
             sys.stderr.write(f"error: {error}\n")
             return 1
 

@@ -108,13 +108,10 @@ def _fit(
     from asccl_jax.train.monitoring import run_summary
 
     _make_directory(command.workdir)
-    try:
-        result = loop.fit(experiment, command.workdir, profile=command.profile, heartbeat=watchdog, mirror=mirror)
-    except loop.DivergedError as error:
-        sys.stderr.write(f"error: {error}\n")
-        watchdog.announce(ends.FAILED, str(error))
-        return ends.FAILED
-    summary = run_summary.summarise(result, input_threads=command.config.data.get("threads"))
+    result = loop.fit(experiment, command.workdir, profile=command.profile, heartbeat=watchdog, mirror=mirror)
+    summary = run_summary.summarise(
+        result, input_threads=command.config.data.get("threads"), attempt=restarts.current_attempt()
+    )
     if jax.process_index() == 0:
         run_summary.write_summary(command.workdir, summary)
     if result.stopped_by is not None:

@@ -23,7 +23,8 @@ def run_grids(summary: Mapping[str, Any]) -> tuple[Grid, ...]:
     phases = [(name.replace("_", " "), spent) for name, spent in seconds.items()]
     rows = tuple((name, f"{spent:.1f}", _percent(spent / total if total else 0.0)) for name, spent in phases)
     steps = summary["step"] - summary["first_step"]
-    note = f"{_counted(steps, 'step')} of this start at {summary['examples_per_s']:.1f} {summary['unit']}s/s"
+    start = f"attempt {attempt}" if (attempt := summary.get("attempt", 1)) > 1 else "this start"
+    note = f"{_counted(steps, 'step')} of {start} at {summary['examples_per_s']:.1f} {summary['unit']}s/s"
     note += f"; {_counted(summary['checkpoints'], 'checkpoint')} written."
     headings = ("process", "host", "step", "95 % of steps", "input wait", "host memory", "device memory")
     return (

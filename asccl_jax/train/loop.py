@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from asccl_jax.data.atomic import write_atomically
-from asccl_jax.errors import InputError, WriteError, writing
+from asccl_jax.errors import DivergedError, InputError, WriteError, writing
 from asccl_jax.remote_folder import AnyPath, reading
 from asccl_jax.tasks import Scalars, Task
 from asccl_jax.train.checkpoints.abandoned_io import abandoned_io_unheard
@@ -35,15 +35,11 @@ from asccl_jax.train.runtime import gather_rows
 from asccl_jax.train.sharding import data_mesh, distribute, gather_whole, place, sharded_update, state_sharding
 from asccl_jax.types import TrainState
 
-__all__ = ["DivergedError", "fit"]
+__all__ = ["fit"]
 
 CONFIG_FILE = "config.json"
 
 _LOG = logging.getLogger(__name__)
-
-
-class DivergedError(RuntimeError):
-    """Training met a number that is not finite and stopped; the message says where, and what is safe on disk."""
 
 
 def fit(
@@ -101,7 +97,7 @@ def _fit(
     with abandoned_io_unheard(), contextlib.ExitStack() as stack:
         stack.callback(experiment.batches.close)
         run = _Run(experiment, workdir, stack, profile, mirror, heartbeat)
-        stack.push(heartbeat.end_if_peer_lost)
+        stack.push(heartbeat.end_if_others_wait)
         try:
             stopped_by = run.train()
         except NonFiniteError as error:

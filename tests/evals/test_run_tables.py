@@ -55,6 +55,8 @@ def test_the_first_line_says_how_far_and_the_last_ones_where_everything_is():
 def test_phases_are_listed_with_seconds_and_shares_that_add_up():
     grid, _ = run_grids(summary())
     assert grid.note == "100 steps of this start at 16.0 pairs/s; 1 checkpoint written."
+    again, _ = run_grids(summary(attempt=3))
+    assert again.note.startswith("100 steps of attempt 3 at")
     assert ("waiting for input", "2.0", "2 %") in grid.rows
     assert ("training", "80.0", "80 %") in grid.rows
     assert grid.rows[-1] == ("all", "100.0", "")

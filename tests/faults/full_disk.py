@@ -5,12 +5,14 @@ does not, and while logging, the kernel refuses the process any longer file (`RL
 """
 
 import contextlib
+import dataclasses
 import os
 import resource
 import subprocess
 
 from asccl_jax.metrics_file import METRICS_FILE
 from tests.faults.fault import TrainingFault, require_clear_stop
+from tests.faults.trial import require
 
 DISK_BYTES = 64 << 20
 ROOM_FOR_LINES = 24 << 10
@@ -66,6 +68,22 @@ class FullWhileLogging(TrainingFault):
 
     def check_end(self, run, end):
         require_clear_stop(end, 1, "cannot write", "File too large", _what_is_safe(run))
+
+
+class OneOfTwoIsFull(FullWhileLogging):
+    name = "disk-full-in-one-of-two"
+    what = "the one of two processes that logs may let no file grow any more (`RLIMIT_FSIZE`); both stop"
+    processes = 2
+
+    def strike(self, run, attempt, moments):
+        (pid,) = attempt.processes("--process_id=0")
+        _limit_files(pid, (run.workdir / METRICS_FILE).stat().st_size)
+
+    def check_end(self, run, end):
+        # The other one may say so as well, before `local_cluster.sh` ends it.
+        own = dataclasses.replace(end, log="\n".join(line for line in end.errors if "has ended: " not in line))
+        require_clear_stop(own, 1, "cannot write", "File too large", _what_is_safe(run))
+        require("Traceback" not in end.log, f"a traceback besides the line of error:\n{end.log[-3000:]}")
 
 
 def _what_is_safe(run):

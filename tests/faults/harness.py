@@ -5,7 +5,7 @@ import random
 from tests.faults.clocks import ClocksDiffer, WrongClock
 from tests.faults.damaged_data import FlippedBytes, LostShard
 from tests.faults.elastic import FewerKilled, MoreKilled
-from tests.faults.full_disk import FullWhileLogging, FullWhileSaving
+from tests.faults.full_disk import FullWhileLogging, FullWhileSaving, OneOfTwoIsFull
 from tests.faults.hung import OneOfTwoHangs, OneOfTwoRestarts
 from tests.faults.killed import Killed, KilledInSave, OneOfTwoKilled, OneOfTwoKilledInSave
 from tests.faults.lane import Lane
@@ -28,6 +28,7 @@ KINDS = (
     OneOfTwoKilledInSave,
     OneOfTwoRestarts,
     OneOfTwoTerminated,
+    OneOfTwoIsFull,
     OneOfTwoHangs,
     ClocksDiffer,
     FewerKilled,

@@ -12,10 +12,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from asccl_jax.errors import InputError, WriteError
+from asccl_jax.errors import DivergedError, InputError, WriteError
 from asccl_jax.metrics_file import read_metrics
 from asccl_jax.train.experiment import LoopSettings
-from asccl_jax.train.loop import DivergedError, fit
+from asccl_jax.train.loop import fit
 from asccl_jax.train.monitoring.writer import ScalarWriter
 from tests.train.toy import ToyTask, experiment
 

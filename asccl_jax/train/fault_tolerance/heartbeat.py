@@ -12,11 +12,12 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from asccl_jax.errors import InputError, WriteError
+from asccl_jax.errors import DivergedError, InputError, WriteError
 from asccl_jax.train.fault_tolerance import ends
 from asccl_jax.train.fault_tolerance.beats import Beat, Peers
 from asccl_jax.train.fault_tolerance.lost_peers import is_lost_peer
@@ -193,15 +194,25 @@ class Heartbeat:
             _LOG.warning("%s is heard of again, %s", self._peers.name(process), self._peers.beat(process).place)
         self._warned = quiet
 
-    def end_if_peer_lost(
+    def end_if_others_wait(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends the process where an error tells that another one is gone: an exit callback for `ExitStack.push`.
+        """Ends the process where an error is its own, or another one is gone: an exit callback for `ExitStack.push`.
 
-        Unwinding further would close the checkpoints, which waits, for minutes, for the process that is gone.
+        Unwinding further would close the checkpoints, which waits for all processes, for minutes; and those wait for
+        this one in a collective.
         """
         del kind, trace
-        if self._store is None or not is_lost_peer(error):
+        self._end_if_peer_lost(error)
+        if self._store is None or not isinstance(error, Exception) or isinstance(error, DivergedError):
+            return
+        status, reason = _status_and_reason(error)
+        if status == ends.CRASHED:
+            traceback.print_exception(error)
+        self._finish(status, reason)
+
+    def _end_if_peer_lost(self, error: BaseException | None) -> None:
+        if error is None or self._store is None or not is_lost_peer(error):
             return
         # A sender that is alive beats again meanwhile, and one that ended by itself has said why.
         until = time.monotonic() + 3 * self._limits.beat_s
@@ -228,7 +239,8 @@ class Heartbeat:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.end_if_peer_lost(kind, error, trace)
+        del kind, trace
+        self._end_if_peer_lost(error)
         self._closing.set()
         for thread in self._threads:
             thread.join(2 * self._limits.beat_s)
@@ -242,7 +254,8 @@ class Heartbeat:
     def _finish(self, status: int, message: str) -> None:
         # Judge and main thread may find out at once; whoever comes second waits for the end here.
         with self._finishing:
-            after = "; the same command goes on from there" if status == ends.TEMPORARY else ""
+            cured = "" if ends.is_worth_a_restart(status) else "once that is mended, "
+            after = f"; {cured}the same command goes on from there"
             sys.stderr.write(f"error: training stopped: {message}; {self._what_is_safe()}{after}\n")
             sys.stderr.flush()
             self.announce(status, message)
@@ -285,6 +298,6 @@ def _status_and_reason(error: BaseException | None) -> tuple[int, str]:
     first: Any = (str(error).splitlines() or [""])[0]
     if isinstance(error, InputError):
         return ends.BAD_INPUT, first
-    if isinstance(error, WriteError):
+    if isinstance(error, (WriteError, DivergedError)):
         return ends.FAILED, first
-    return ends.TEMPORARY, f"{type(error).__name__}: {first}"
+    return ends.CRASHED, f"{type(error).__name__}: {first}"

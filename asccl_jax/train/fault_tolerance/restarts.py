@@ -19,10 +19,11 @@ from collections.abc import Callable, Sequence
 
 from asccl_jax.train.fault_tolerance import ends
 
-__all__ = ["RestartSettings", "is_supervised", "supervise"]
+__all__ = ["RestartSettings", "current_attempt", "is_supervised", "supervise"]
 
 _LOG = logging.getLogger(__name__)
-_MARK = "ASCCL_SUPERVISED"
+_ATTEMPT = "ASCCL_ATTEMPT"
+"""Variable that tells a child of `supervise` which attempt it is."""
 _POLL_S = 0.05
 # Signals of Linux: `prctl(PR_SET_PDEATHSIG, ...)` of <linux/prctl.h>.
 _PR_SET_PDEATHSIG = 1
@@ -51,7 +52,12 @@ class RestartSettings:
 
 def is_supervised() -> bool:
     """Returns whether this process is the child of `supervise`."""
-    return _MARK in os.environ
+    return _ATTEMPT in os.environ
+
+
+def current_attempt() -> int:
+    """Returns which start of its command this process is: 1, or more where `supervise` has started it again."""
+    return int(os.environ.get(_ATTEMPT, "1"))
 
 
 def supervise(command: Sequence[str], settings: RestartSettings, newest: Callable[[], int | None]) -> int:
@@ -68,7 +74,7 @@ def supervise(command: Sequence[str], settings: RestartSettings, newest: Callabl
         standing, fruitless = 0, 0
         for attempt in range(1, settings.most + 2):
             before = newest()
-            status = child.run(command)
+            status = child.run(command, attempt)
             after = newest()
             if child.stopped_by is not None or not ends.is_worth_a_restart(status):
                 return status
@@ -117,11 +123,11 @@ class _Child:
         for number, handler in self._previous.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def run(self, command: Sequence[str]) -> int:
-        """Starts the command, waits for its end and returns its status as a shell has it."""
+    def run(self, command: Sequence[str], attempt: int) -> int:
+        """Starts the command, which learns its attempt, waits for its end and returns its status as a shell has it."""
         # A group of its own: Ctrl-C reaches this process alone, which passes it on, and not the child twice.
         self._process = subprocess.Popen(
-            command, env={**os.environ, _MARK: "1"}, process_group=0, preexec_fn=_end_with_parent
+            command, env={**os.environ, _ATTEMPT: str(attempt)}, process_group=0, preexec_fn=_end_with_parent
         )
         if self.stopped_by is not None:  # between the fork and the line above
             self._process.send_signal(self.stopped_by)

@@ -17,12 +17,13 @@ from asccl_jax.train.monitoring.run_clock import Phase
 __all__ = ["summarise", "write_summary"]
 
 
-def summarise(result: FitResult, *, input_threads: int | None) -> dict[str, Any]:
+def summarise(result: FitResult, *, input_threads: int | None, attempt: int = 1) -> dict[str, Any]:
     """Returns how far a run came, where the time of this process went, and what each process measured.
 
     Args:
       result: What the loop returned.
       input_threads: Threads that read ahead, or None where the task has none.
+      attempt: Which start of the command this was, where `--max_restarts` starts it again.
     """
     seconds = {phase.value: result.phase_s[phase] for phase in Phase}
     # Placing and waiting for the device are what training consists of; the processes' own figures tell them apart.
@@ -30,6 +31,7 @@ def summarise(result: FitResult, *, input_threads: int | None) -> dict[str, Any]
     return {
         "step": result.step,
         "first_step": result.first_step,
+        "attempt": attempt,
         "steps_per_s": result.steps_per_s,
         "examples_per_s": result.steps_per_s * result.batch_size,
         "unit": result.unit,

@@ -1,11 +1,12 @@
 """The watchdog: who is silent, who is behind, who has ended, what hangs here; with a clock and a store of the test."""
 
+import contextlib
 import logging
 import time
 
 import pytest
 
-from asccl_jax.errors import InputError
+from asccl_jax.errors import DivergedError, InputError, WriteError
 from asccl_jax.train.fault_tolerance.beats import Beat
 from asccl_jax.train.fault_tolerance.heartbeat import Heartbeat, Limits
 from asccl_jax.train.fault_tolerance.lost_peers import is_lost_peer
@@ -237,6 +238,42 @@ def test_an_error_of_a_collective_ends_with_75_naming_who_is_silent(capsys):
     assert "lost process 1 (host b), at step 9 (starting): UNKNOWN: Gloo all-reduce failed" in error
     assert error.count("\n") == 1
     assert "checkpoint 8 is whole; the same command goes on" in error
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (WriteError("cannot write run: No space left on device"), 1, "cannot write run: No space left on device"),
+        (InputError("a.tfrecord: record 7 is damaged"), 2, "a.tfrecord: record 7 is damaged"),
+        (KeyError("mouth"), 70, "KeyError: 'mouth'"),
+    ],
+)
+def test_an_error_that_others_do_not_share_ends_the_process_before_anything_is_closed(capsys, error, status, line):
+    store, order = SharedStore(), []
+    limits = Limits(beat_s=0.02)
+    one = Heartbeat(limits, process=1, host="a", processes=2, store=store, newest=lambda: 8, end=order.append)
+    with pytest.raises(type(error)), contextlib.ExitStack() as stack:
+        stack.callback(order.append, "closed")
+        stack.push(one.end_if_others_wait)
+        raise error
+    assert order == [status, "closed"]  # `os._exit` does not come back, what the test gives it does
+    told = capsys.readouterr().err
+    cured = "" if status == 70 else "once that is mended, "
+    last = f"error: training stopped: {line}; checkpoint 8 is whole; {cured}the same command goes on from there\n"
+    assert told.endswith(last)
+    assert ("Traceback" in told) == (status == 70)
+    beat = Beat.from_text(store.all()[1])
+    assert (beat.ended, beat.reason) == (status, line)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_all_share_and_what_one_alone_meets_unwinds(processes):
+    store = SharedStore() if processes == 2 else None
+    error = DivergedError("loss is nan") if processes == 2 else WriteError("cannot write run")
+    one = Heartbeat(processes=processes, store=store, end=lambda status: pytest.fail("ended"))
+    with pytest.raises(type(error)), contextlib.ExitStack() as stack:
+        stack.push(one.end_if_others_wait)
+        raise error
 
 
 @pytest.mark.parametrize(

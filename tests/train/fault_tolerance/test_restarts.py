@@ -39,10 +39,10 @@ def note(name, text=""):
     (folder / "new").write_text(text)
     (folder / "new").rename(folder / name)
 if act.startswith("kill"):
-    note(f"start{start}")
+    note(f"start{start}", os.environ["ASCCL_ATTEMPT"])
     os.kill(os.getpid(), int(act[4:]))
 if act.startswith("end"):
-    note(f"start{start}")
+    note(f"start{start}", os.environ["ASCCL_ATTEMPT"])
     sys.exit(int(act[3:]))
 heard = []
 def hear(number, frame):
@@ -108,7 +108,7 @@ def gone(process_id):
 def test_after_kills_crashes_and_lost_processes_it_starts_again_and_says_from_where(start, tmp_path):
     status, errors = end(start("kill9", "end75@40", "kill6@50", "end0"))
     assert status == 0
-    assert starts(tmp_path) == 4
+    assert [(tmp_path / f"start{number}").read_text() for number in range(1, starts(tmp_path) + 1)] == list("1234")
     first, second, third = errors.splitlines()
     assert first == (
         "attempt 1 of 4 was ended by SIGKILL (kill -9, or the system was out of memory); starting again in 0.05 s,"

@@ -26,7 +26,7 @@ def test_the_first_signal_is_noted_and_the_second_is_the_systems_affair():
 
 
 def test_under_a_parent_a_signal_that_comes_twice_is_one_stop(monkeypatch):
-    monkeypatch.setenv("ASCCL_SUPERVISED", "1")
+    monkeypatch.setenv("ASCCL_ATTEMPT", "1")
     with StopSignals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)  # from the scheduler
         os.kill(os.getpid(), signal.SIGTERM)  # from the parent, which heard it as well

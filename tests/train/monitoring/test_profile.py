@@ -9,8 +9,8 @@ import signal
 import jax
 import pytest
 
-from asccl_jax.errors import InputError, WriteError
-from asccl_jax.train.loop import DivergedError, fit
+from asccl_jax.errors import DivergedError, InputError, WriteError
+from asccl_jax.train.loop import fit
 from asccl_jax.train.monitoring.profile import ProfiledSteps, parse_profiled_steps
 from tests.train.toy import experiment
 

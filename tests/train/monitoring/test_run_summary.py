@@ -48,7 +48,7 @@ def test_a_start_that_found_nothing_to_do_keeps_the_summary_of_the_one_before(tm
     first = summarise(fit(experiment(steps=4), tmp_path), input_threads=None)
     write_summary(tmp_path, first)
     assert read_summary(tmp_path) == first
-    idle = summarise(fit(experiment(steps=4), tmp_path), input_threads=None)
-    assert (idle["step"], idle["first_step"], idle["checkpoints"]) == (4, 4, 0)
+    idle = summarise(fit(experiment(steps=4), tmp_path), input_threads=None, attempt=2)
+    assert (idle["step"], idle["first_step"], idle["checkpoints"], idle["attempt"]) == (4, 4, 0, 2)
     write_summary(tmp_path, idle)
     assert read_summary(tmp_path) == first
