@@ -19,7 +19,7 @@ _DESCRIPTION = """
 Compiles the update of a recipe for a mesh of devices and counts what it sends between them in a step, from the text of
 the compiled program; collectives of a loop count as often as it turns. Nothing is run and no data is read, so a laptop
 can tell about what a pod would send. Not exactly: GPUs and TPUs may join or cut collectives otherwise than simulated
-devices do, and on CPUs large convolutions sum their gradients in a loop over rows, with an all-reduce in each turn.
+devices do.
 """
 
 

@@ -10,6 +10,7 @@ up to rounding. Float64 it convolves with plain loops, four to sixty times slowe
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -174,6 +175,10 @@ def _kernel_cotangent_by_rows(image: Array, cotangent: Array, side: int, stride:
     rows, columns = cotangent.shape[1:3]
     accumulator = at_least_float32(image.dtype)
     padded = jnp.pad(image, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    # Parts of the batch that devices may hold are summed apart: in one sum they would have to meet at every row.
+    parts = math.gcd(image.shape[0], jax.device_count())
+    sums = "nk,nd->kd" if parts == 1 else "pnk,pnd->pkd"
+    several = () if parts == 1 else (parts,)
 
     def add_row(total: Array, row: Array) -> tuple[Array, None]:
         window = lax.dynamic_slice_in_dim(padded, stride * row, side, axis=1)
@@ -182,11 +187,12 @@ def _kernel_cotangent_by_rows(image: Array, cotangent: Array, side: int, stride:
             for down in range(side)
             for right in range(side)
         ]
-        tile = jnp.concatenate(taps, axis=-1)
-        dy = lax.dynamic_index_in_dim(cotangent, row, axis=1, keepdims=False)
-        return total + jnp.einsum("bwk,bwd->kd", tile, dy, preferred_element_type=accumulator), None
+        tile = jnp.concatenate(taps, axis=-1).reshape(*several, -1, side * side * channels)
+        dy = lax.dynamic_index_in_dim(cotangent, row, axis=1, keepdims=False).reshape(*several, -1, features)
+        return total + jnp.einsum(sums, tile, dy, preferred_element_type=accumulator), None
 
     # From zeros, not from the first row: the row's code, slow to compile, would be there twice.
-    nothing = jnp.zeros((side * side * channels, features), accumulator)
+    nothing = jnp.zeros((*several, side * side * channels, features), accumulator)
     total, _ = lax.scan(add_row, nothing, jnp.arange(rows))
+    total = total if parts == 1 else total.sum(axis=0)
     return total.reshape(side, side, channels, features).astype(image.dtype)

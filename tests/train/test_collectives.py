@@ -2,10 +2,15 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import pytest
 
 from asccl_jax.bench.__main__ import main
 from asccl_jax.bench.hlo_collectives import KINDS, Tally, count_collectives
+from asccl_jax.models.convolution import convolve
+from asccl_jax.models.convolution_forms import FEW_FEATURES, WIDE_MAP
+from asccl_jax.train.sharding import data_mesh, replicated, split_over_data
 from tests.launched import ROOT
 from tests.train.scaled import scaled
 
@@ -63,6 +68,20 @@ def test_with_batch_norm_groups_on_one_device_a_step_is_one_all_reduce_on_any_nu
     for devices in (2, 4, 8):
         assert counts(scaled(devices)) == {"all-reduce": 1}
     assert scaled(2).collectives == scaled(8).collectives
+
+
+def test_the_gradient_of_a_wide_convolution_which_takes_row_by_row_is_added_up_once():
+    mesh = data_mesh(8)
+    image = jax.ShapeDtypeStruct((8, WIDE_MAP, WIDE_MAP, 3), jnp.float32)
+    kernel = jax.ShapeDtypeStruct((3, 3, 3, 2 * FEW_FEATURES), jnp.float32)
+
+    def total(kernel, image):
+        return jnp.square(convolve(image, kernel, implementation="phase")).sum()
+
+    shardings = replicated(mesh), split_over_data(mesh)
+    program = jax.jit(jax.grad(total), in_shardings=shardings).lower(kernel, image).compile().as_text()
+    assert " while(" in program
+    assert count_collectives(program)["all-reduce"].count == 1
 
 
 @pytest.mark.slow
