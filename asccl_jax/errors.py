@@ -56,7 +56,7 @@ def writing(path: PurePath | str) -> Iterator[None]:
         code = re.search(r"os_error_code='(\d+)'", str(error))
         if code is not None:
             raise WriteError(f"cannot write {path}: {os.strerror(int(code[1]))}") from error
-        if re.match(r"[A-Z_]+: .*gs://", str(error)) is None:
+        if re.search(r"^[A-Z_]+: .*gs://|gs://.*\[tensorstore_spec=", str(error)) is None:
             raise
         raise WriteError(f"cannot write {path}: {first_line(error).partition(' [')[0]}") from error
 

@@ -20,12 +20,20 @@ class Server(HTTPServer):
         """Says nothing of a client that did not wait for its answer."""
 
 
+def download_with_generation(download, request, response, storage, *args, **keywords):
+    """Answers as the real service does, which names the generation of what it sends; TensorStore asks for that name."""
+    download(request, response, storage, *args, **keywords)
+    if response.status < 300:
+        names = request.params["bucket_name"], request.params["object_id"]
+        response["x-goog-generation"] = storage.get_file_obj(*names)["generation"]
+
+
 @contextlib.contextmanager
 def emulated_bucket():
     """Sets the environment such that `gs://emulated` is a bucket in memory, and yields that address."""
     pytest.importorskip("gcsfs")
     pytest.importorskip("gcp_storage_emulator")
-    from gcp_storage_emulator.handlers import buckets
+    from gcp_storage_emulator.handlers import buckets, objects
     from gcp_storage_emulator.server import RequestHandler
     from gcp_storage_emulator.storage import Storage
 
@@ -42,6 +50,7 @@ def emulated_bucket():
             patch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
             patch.setenv("NO_GCE_CHECK", "true")
             patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+            patch.setattr(objects, "download", functools.partial(download_with_generation, objects.download))
             yield f"gs://{BUCKET}"
     finally:
         server.shutdown()

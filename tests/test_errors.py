@@ -39,9 +39,23 @@ def test_the_systems_errors_are_named_with_the_place_that_was_written(error):
         raise error
 
 
-def test_errors_that_are_not_the_systems_pass_through():
-    with pytest.raises(InputError, match="bad value"), writing(Path("runs/1")):
-        raise InputError("bad value")
+@pytest.mark.parametrize(
+    "message",
+    [
+        "PERMISSION_DENIED: Error writing gs://bucket/1: Forbidden [source locations='a.cc:1']",
+        "Error opening \"zarr\" driver: Error writing gs://bucket/1: Forbidden [tensorstore_spec='{}']",
+    ],
+)
+def test_a_buckets_errors_are_named_as_well(message):
+    expected = r"^cannot write runs/1: .*Error writing gs://bucket/1: Forbidden$"
+    with pytest.raises(WriteError, match=expected), writing(Path("runs/1")):
+        raise ValueError(message)
+
+
+@pytest.mark.parametrize("message", ["bad value", "--workdir gs://bucket/1: no such bucket"])
+def test_errors_that_are_not_the_systems_pass_through(message):
+    with pytest.raises(InputError, match=message), writing(Path("runs/1")):
+        raise InputError(message)
 
 
 def test_a_reader_that_leaves_ends_an_entry_point_quietly():
