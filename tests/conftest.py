@@ -28,3 +28,18 @@ def bucket():
 
     with emulated_bucket() as address:
         yield address
+
+
+@pytest.fixture(scope="module")
+def launch(tmp_path_factory):
+    """Starts `python -m asccl_jax.main` on a smoke recipe; one compilation serves all runs of a file."""
+    from tests.launched import Launcher
+
+    return Launcher(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def leave_nothing_running(launch):
+    """Ends with a test what it has started; for all tests of a file."""
+    yield
+    launch.end()

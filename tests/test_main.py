@@ -29,12 +29,15 @@ from asccl_jax.types import TrainState
 from data_prep.synthetic.tracks import TrackSetSettings, write_track_set
 from DECA_torch_bridge.head_assets import builtin_assets
 from DECA_torch_bridge.head_export import export_head
-from tests.launched import ROOT, Launcher, finish, finish_all, last_step, losses, wait_for_step
+from tests.launched import ROOT, finish, finish_all, last_step, losses, wait_for_step
 from tests.tasks.drawn import drawn_variables
 from tests.train.tiny_records import write_tiny_records
 
 # ml_collections loads recipes the old way; its affair.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
+    pytest.mark.usefixtures("leave_nothing_running"),
+]
 
 RECIPE = str(ROOT / "configs/asccl.py")
 MANIPULATOR_RECIPE = str(ROOT / "configs/manipulator.py")
@@ -64,18 +67,6 @@ def tracks(tmp_path_factory):
     list(write_track_set(TrackSetSettings(**people, syllables=(1, 2)), directory))
     export_head(builtin_assets(), directory / HEAD_NAME)
     return directory
-
-
-@pytest.fixture(scope="module")
-def launch(tmp_path_factory):
-    """Starts `python -m asccl_jax.main` on a smoke recipe; one compilation serves all runs of this file."""
-    return Launcher(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(autouse=True)
-def leave_nothing_running(launch):
-    yield
-    launch.end()
 
 
 @pytest.fixture(scope="module")

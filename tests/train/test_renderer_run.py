@@ -19,12 +19,15 @@ from asccl_jax.saved_renderer import load_renderer
 from asccl_jax.settings import MetricSettings
 from tests.data.painted_clips import write_subject
 from tests.evals.talking_records import write_talking_records
-from tests.launched import ROOT, Launcher, finish, finish_all, last_step, losses, wait_for_step
+from tests.launched import ROOT, finish, finish_all, last_step, losses, wait_for_step
 from tests.tasks.drawn import drawn_variables
 from tests.train.tiny_records import write_tiny_records
 
 # ml_collections loads recipes the old way; its affair.
-pytestmark = pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
+    pytest.mark.usefixtures("leave_nothing_running"),
+]
 
 RECIPE = str(ROOT / "configs/renderer.py")
 CLIPS = {
@@ -44,17 +47,6 @@ def metric(tmp_path_factory):
     directory = tmp_path_factory.mktemp("start") / "metric"
     save_metric(directory, FrozenMetric(variables=drawn_variables(settings), settings=settings))
     return directory
-
-
-@pytest.fixture(scope="module")
-def launch(tmp_path_factory):
-    return Launcher(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(autouse=True)
-def leave_nothing_running(launch):
-    yield
-    launch.end()
 
 
 @pytest.fixture(scope="module")
