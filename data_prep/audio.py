@@ -66,7 +66,9 @@ def frame_features(sound: Sound, times_s: Float[np.ndarray, " t"]) -> SpeechFeat
     hops_s = sound.start_s + (WINDOW / 2 + HOP * np.arange(len(level))) / SAMPLE_RATE
     at_thirds = np.stack([np.interp(middles_s, hops_s, column) for column in features.T], axis=1)
     silence = np.interp(middles_s, hops_s, hop_silent.astype(float), left=1.0, right=1.0) > 0.5
-    return SpeechFeatures(features=at_thirds.astype(np.float32), silent=silence | (level.max() < -80))
+    # Not the level of no signal at all, which rounding puts on either side of itself, but that of a signal as weak.
+    nothing_db = 10 * np.log10(2 * _QUIETEST)
+    return SpeechFeatures(features=at_thirds.astype(np.float32), silent=silence | (level.max() < nothing_db))
 
 
 def mfcc(samples: Float[np.ndarray, " n"]) -> Float[np.ndarray, "hops 13"]:
