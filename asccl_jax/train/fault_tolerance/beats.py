@@ -93,9 +93,16 @@ class Peers:
                 return process
         return None
 
-    def all_others_ended(self) -> bool:
-        """Returns whether no other process is at work any more."""
-        return all(beat.ended is not None for process, beat in self._beats.items() if process != self._me)
+    def is_anyone_left(self, now: float, lost_s: float) -> bool:
+        """Returns whether any other process is still at work: neither ended nor silent for so long."""
+        lost = self.silent(now, lost_s)
+        others = {process: beat for process, beat in self._beats.items() if process != self._me}
+        return any(beat.ended is None and process not in lost for process, beat in others.items())
+
+    def only_other(self) -> int | None:
+        """Returns the other one of two processes; None where there are more."""
+        others = [process for process in self._beats if process != self._me]
+        return others[0] if len(others) == 1 else None
 
     def beat(self, process: int) -> Beat:
         """Returns the last beat of a process."""

@@ -141,12 +141,21 @@ class Heartbeat:
         self._ended = status, reason
         if self._store is None:
             return
-        telling = threading.Thread(target=self.exchange, daemon=True)
-        telling.start()
-        telling.join(self._limits.beat_s)
+        self._exchange_now()
         deadline = time.monotonic() + 3 * self._limits.beat_s
-        while self._process == 0 and status and time.monotonic() < deadline and not self._peers.all_others_ended():
+        while self._process == 0 and status and time.monotonic() < deadline and self._is_heard():
             time.sleep(self._limits.beat_s / 10)
+
+    def _is_heard(self) -> bool:
+        """Whether another process is at work yet, so that there is somebody to hear why this one ends."""
+        with self._lock:
+            return self._peers.is_anyone_left(self._clock(), self._limits.lost_s)
+
+    def _exchange_now(self) -> None:
+        # On a thread of its own: the store may block.
+        exchanging = threading.Thread(target=self.exchange, daemon=True)
+        exchanging.start()
+        exchanging.join(self._limits.beat_s)
 
     def exchange(self) -> None:
         """Publishes this process's beat and reads the others'."""
@@ -214,12 +223,17 @@ class Heartbeat:
     def _end_if_peer_lost(self, error: BaseException | None) -> None:
         if error is None or self._store is None or not is_lost_peer(error):
             return
-        # A sender that is alive beats again meanwhile, and one that ended by itself has said why.
+        # One that ended by itself has said why. Of several, those that are alive beat again meanwhile; one alone may be
+        # back before it is missed, and then JAX aborts this process.
+        self._exchange_now()
         until = time.monotonic() + 3 * self._limits.beat_s
         silent: list[int] = []
         while time.monotonic() < until and not silent:
             if (gone := self._peers.ended(self._clock(), 0.0)) is not None:
                 self._finish(self._peers.beat(gone).ended or ends.TEMPORARY, self._last_words_of(gone))
+            if (only := self._peers.only_other()) is not None:
+                silent = [only]
+                break
             time.sleep(self._limits.beat_s / 10)
             silent = self._peers.silent(self._clock(), 2.5 * self._limits.beat_s)
         first = str(error).splitlines()[0].strip()

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from asccl_jax.errors import DivergedError, InputError, WriteError
-from asccl_jax.train.fault_tolerance.beats import Beat
+from asccl_jax.train.fault_tolerance.beats import Beat, Peers
 from asccl_jax.train.fault_tolerance.heartbeat import Heartbeat, Limits
 from asccl_jax.train.fault_tolerance.lost_peers import is_lost_peer
 
@@ -264,6 +264,17 @@ def test_an_error_that_others_do_not_share_ends_the_process_before_anything_is_c
     assert ("Traceback" in told) == (status == 70)
     beat = Beat.from_text(store.all()[1])
     assert (beat.ended, beat.reason) == (status, line)
+
+
+def test_who_is_lost_or_has_ended_is_not_waited_for():
+    peers = Peers(3, 0, 0.0)
+    peers.note({1: Beat(count=1).to_text(), 2: Beat(count=1, ended=2, reason="bad record").to_text()}, 1.0)
+    assert peers.is_anyone_left(5.0, 100.0)
+    peers.note({0: Beat(count=1).to_text()}, 199.0)
+    assert peers.silent(200.0, 100.0) == [1]
+    assert not peers.is_anyone_left(200.0, 100.0)
+    assert peers.only_other() is None
+    assert Peers(2, 1, 0.0).only_other() == 0
 
 
 @pytest.mark.parametrize("processes", [1, 2])
