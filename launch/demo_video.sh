@@ -98,6 +98,11 @@ else
   cp "$place/source/clips.csv" "$place/real/clips.csv"
 fi
 
+# Where the landmarks of a video do not lie beside it, the evaluation has to be told as well.
+landmarks="precomputed probe"
+for ((i = 0; i + 1 < ${#options[@]}; i++)); do
+  [ "${options[i]}" != "--landmarks-dir" ] || landmarks="$landmarks --landmarks-dir ${options[i + 1]}"
+done
 say "Watch $place/side_by_side.mp4; for figures:"
 echo "asccl evaluate --real $place/real --fake $place/fake --source $place/source \\
-  --report $place/report --landmarks precomputed probe"
+  --report $place/report --landmarks $landmarks"

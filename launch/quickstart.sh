@@ -32,7 +32,7 @@ once "$directory" records asccl prepare "$directory/videos/clips.csv" --layout l
   --image-size 112 --output "$directory/records"
 once "$directory" comparisons asccl synthesise comparisons --groups "$groups" --records "$directory/records"
 
-say "3/5 Training the metric (about five minutes on two cores) -> $directory/metric"
+say "3/5 Training the metric (five to seven minutes on two cores) -> $directory/metric"
 once "$directory" metric python -m asccl_jax.main --config "configs/asccl.py:$size" \
   --config.data.dir "$directory/records" --workdir "$directory/metric" "${metric_options[@]}"
 say "Open $directory/metric/report/report.html; a generator to go with the metric follows"
