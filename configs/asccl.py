@@ -83,7 +83,7 @@ def get_config(variant: str = "") -> ConfigDict:
 def _demo(config: ConfigDict) -> None:
     config.model.depth = 18
     config.model.image_size = 112
-    config.steps = 285  # below five minutes on two cores
+    config.steps = 285  # five to seven minutes on two cores
     config.learning_rate_schedule = "cosine"  # a short run ends well only if its last steps are small
     config.log_every = 1
     config.evaluate_every = 95
