@@ -8,7 +8,11 @@ from asccl_jax import xla_flags
 # A shell that started the tests in its background has silenced Ctrl-C for them and all they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    # Eight devices on two busy cores may keep each other waiting longer than the 40 s after which XLA aborts.
+    " --xla_cpu_collective_call_terminate_timeout_seconds=600"
+)
 os.environ["JAX_PLATFORMS"] = "cpu"
 xla_flags.apply()
 
