@@ -30,7 +30,7 @@ SILENCE_DB = 30.0
 
 _LOWEST_HZ, _HIGHEST_HZ = 60.0, 7600.0
 _SMOOTHING_HOPS = 5
-_QUIETEST = 1e-8  # Power below which there is no signal: well under one step of 16-bit sound.
+_QUIETEST = 1e-8  # Power below which there is no signal: about three steps of 16-bit sound.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,6 +59,14 @@ def test_frames_of_uneven_length_are_heard_at_their_own_middles():
     np.testing.assert_allclose(uneven.features, expected, atol=0.05)
 
 
+def test_the_last_bits_of_16_bit_sound_are_silence_and_a_whisper_is_not():
+    noise = np.random.default_rng(0).standard_normal(16000).astype(np.float32)
+    times_s = np.arange(10) / 30
+    assert frame_features(Sound(noise / 2**15, 0.0), times_s).silent.all()
+    # The first third of the first frame lies before the middle of the first window.
+    assert not frame_features(Sound(noise * 1e-3, 0.0), times_s).silent[1:].any()
+
+
 def test_a_silent_or_very_short_track_gives_silent_frames_and_finite_features():
     for samples in (np.zeros(16000, np.float32), np.zeros(10, np.float32)):
         heard = frame_features(Sound(samples, 0.0), np.arange(10) / 30)

@@ -143,11 +143,11 @@ class Heartbeat:
             return
         self._exchange_now()
         deadline = time.monotonic() + 3 * self._limits.beat_s
-        while self._process == 0 and status and time.monotonic() < deadline and self._is_heard():
+        while self._process == 0 and status and time.monotonic() < deadline and self._is_anyone_left():
             time.sleep(self._limits.beat_s / 10)
 
-    def _is_heard(self) -> bool:
-        """Whether another process is at work yet, so that there is somebody to hear why this one ends."""
+    def _is_anyone_left(self) -> bool:
+        """Returns whether another process is still at work, to hear why this one ends."""
         with self._lock:
             return self._peers.is_anyone_left(self._clock(), self._limits.lost_s)
 
