@@ -58,7 +58,7 @@ def data_mesh(
         if value < 1:
             raise InputError(f"config.{name}={value}: expected at least 1")
     if count % fsdp:
-        raise InputError(f"config.fsdp={fsdp} does not divide {count} devices: choose a divisor of {count}, or 1")
+        raise InputError(f"config.fsdp={fsdp} does not divide {count} devices: choose a divisor of {count}")
     if batch_size % count:
         raise InputError(
             f"config.batch_size={batch_size} does not divide over {count} devices: choose a multiple of {count},"
