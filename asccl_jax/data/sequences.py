@@ -7,18 +7,17 @@ so that however long sequences grow, all its batches have one shape.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import grain
 import numpy as np
 from jaxtyping import Int, Int64
 
-from asccl_jax.data.aligned_frames import AlignedClips
+from asccl_jax.data.aligned_frames import AlignedClips, RenderedClip
 from asccl_jax.data.conditioning_noise import NOISES, STREAMS, ConditioningNoise
 from asccl_jax.data.loader import process_rows, read_options
 from asccl_jax.errors import InputError
@@ -32,6 +31,7 @@ __all__ = [
     "SequenceItem",
     "Stage",
     "sequence_batches",
+    "sequence_items",
     "training_stages",
 ]
 
@@ -112,15 +112,14 @@ class Cut:
 
 
 class RenderSequences:
-    """The items of one split; as a source of examples (`loader.evaluation_batches`), the first frames of each.
+    """The items of some clips; as a source of examples (`loader.evaluation_batches`), the first frames of each.
 
     A run of consecutive frames is cut into even items of about `frames_per_sequence`, so that a run of exactly that
     length stays whole.
 
     Args:
       clips: Where the frames come from.
-      split: "train" or "validation"; None takes all.
-      speakers: People whose clips are taken; all where none are named.
+      chosen: Clips to take, or parts of them: only their runs count; None takes all.
       frames_per_sequence: Frames of an item, about.
       length: Frames generated of an example; items too short for it are left out altogether.
       chunk: Frames of which every length is a multiple.
@@ -139,9 +138,8 @@ class RenderSequences:
     def __init__(
         self,
         clips: AlignedClips,
-        split: str | None = None,
+        chosen: Iterable[RenderedClip] | None = None,
         *,
-        speakers: Sequence[str] = (),
         frames_per_sequence: int = 50,
         length: int = 12,
         chunk: int = 4,
@@ -153,28 +151,15 @@ class RenderSequences:
                 f"{frames_per_sequence} frames a sequence: expected at least {length + CONTEXT}, for {length} generated"
                 f" and {CONTEXT} before them"
             )
-        present = {entry.speaker for entry in clips.clips.values()}
-        if absent := sorted(set(speakers) - present):
-            raise InputError(f"no clip of {', '.join(absent)}: there are clips of {', '.join(sorted(present))}")
-        chosen = [
-            entry
-            for _, entry in sorted(clips.clips.items())
-            if split in (None, entry.split) and (not speakers or entry.speaker in speakers)
-        ]
-        items = [
-            SequenceItem(entry.clip, first, count)
-            for entry in chosen
-            for run in entry.runs
-            for first, count in _pieces(run, frames_per_sequence)
-        ]
+        entries = sorted(clips.clips.values() if chosen is None else chosen, key=lambda entry: entry.clip)
+        items = [item for entry in entries for item in sequence_items(entry, frames_per_sequence)]
         self.clips, self.length, self.chunk = clips, length, chunk
         self.items = [item for item in items if item.fits(length)]
         self.short_runs = len(items) - len(self.items)
         if not self.items:
-            where = "" if split is None else f" of split {split!r}"
             longest = max((item.frames for item in items), default=0)
             raise InputError(
-                f"no sequence of {length + CONTEXT} consecutive frames in {len(chosen)} clips{where}: the longest has"
+                f"no sequence of {length + CONTEXT} consecutive frames in {len(entries)} clips: the longest has"
                 f" {longest}; set a shorter length, or give longer clips"
             )
 
@@ -184,17 +169,6 @@ class RenderSequences:
     def __repr__(self) -> str:
         frames = sum(item.frames for item in self.items)
         return f"RenderSequences({len(self)} items, {frames:,} frames, {self.short_runs} runs too short)"
-
-    def parted(self, share: float) -> tuple[RenderSequences, RenderSequences]:
-        """Returns all but the last items, and the last: a share of them, at least one.
-
-        A single item is in both: then what is scored is what is learnt.
-        """
-        last = max(round(share * len(self.items)), 1)
-        parts = copy.copy(self), copy.copy(self)
-        parts[0].items = self.items[:-last] or self.items
-        parts[1].items = self.items[-last:]
-        return parts
 
     def batch(self, indices: Sequence[int] | Int[np.ndarray, " b"]) -> SequenceBatch:
         """Returns the first frames of some items, each as a video begins, not disturbed."""
@@ -352,6 +326,11 @@ def sequence_batches(
 
 def _order(seed: int, stage: int, epoch: int, length: int) -> Int64[np.ndarray, " m"]:
     return np.random.default_rng([0x5E8, seed, stage, epoch]).permutation(length)
+
+
+def sequence_items(clip: RenderedClip, about: int) -> list[SequenceItem]:
+    """Returns what sequences of a clip are cut of: each run in even pieces of about so many frames."""
+    return [SequenceItem(clip.clip, first, count) for run in clip.runs for first, count in _pieces(run, about)]
 
 
 def _pieces(run: tuple[int, int], about: int) -> list[tuple[int, int]]:

@@ -127,7 +127,7 @@ def _page(
     )
 
 
-_SAME = " The data is a single sequence: these are the frames that it was trained on."
+_SAME = " No clip is long enough to be divided: these are the frames that it was trained on."
 
 
 def _undecided(config: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Sequences: which frames they hold, how they grow, that a batch follows from its number, what noise does to them."""
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -161,23 +162,15 @@ def test_a_batch_follows_from_its_number_whoever_makes_it():
             )
 
 
-def test_a_share_of_the_items_can_be_held_out():
-    source = RenderSequences(painted(A=200), frames_per_sequence=20, length=4)
-    training, held_out = source.parted(0.3)
-    assert [item.first for item in held_out.items] == [140, 160, 180]
-    assert training.items + held_out.items == source.items
-    alone = sequences(A=9).parted(0.1)
-    assert alone[0].items == alone[1].items and len(alone[0]) == 1
-
-
-def test_speakers_can_be_chosen_and_must_be_there():
-    clips = painted(A=20, B=20)
-    named = {entry.speaker for entry in clips.clips.values()}
-    for speaker in named:
-        chosen = RenderSequences(clips, speakers=[speaker], length=4)
-        assert {clips.entry(item.clip).speaker for item in chosen.items} == {speaker}
-    with pytest.raises(InputError, match="no clip of nobody"):
-        RenderSequences(clips, speakers=["nobody"], length=4)
+def test_parts_of_clips_can_be_chosen_whatever_their_order():
+    clips = painted(A=200, B=20, C=20)
+    part = dataclasses.replace(clips.clips["A"], runs=((100, 139), (150, 154), (160, 179)))
+    source = RenderSequences(clips, [clips.clips["C"], part], frames_per_sequence=20, length=4)
+    assert source.items == [
+        *(SequenceItem("A", first, 20) for first in (100, 120, 160)),
+        SequenceItem("C", 0, 20),
+    ]
+    assert source.short_runs == 1
 
 
 def test_chunks_of_a_sequence_overlap_in_their_context_and_share_its_disturbance():
@@ -234,8 +227,8 @@ def test_motion_is_the_nearest_pixel_of_the_inverse_map():
 def test_bad_sizes_are_refused():
     with pytest.raises(InputError, match=r"no sequence of 14 .* the longest has 9; set a shorter length"):
         RenderSequences(painted(A=9))
-    with pytest.raises(InputError, match="of split 'validation'"):
-        RenderSequences(painted(A=90), "validation")
+    with pytest.raises(InputError, match="in 0 clips"):
+        RenderSequences(painted(A=90), [])
     with pytest.raises(InputError, match="multiple of the chunk"):
         RenderSequences(painted(A=90), length=6)
     with pytest.raises(InputError, match="at least 14"):

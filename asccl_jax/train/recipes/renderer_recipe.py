@@ -114,7 +114,7 @@ def _sequences(config: ConfigDict) -> tuple[RenderSequences, RenderSequences]:
         chunk=config.chunk,
     )
     if training.items == held_out.items:
-        _LOG.warning("a single sequence: what is scored is what is trained on")
+        _LOG.warning("no clip is long enough to be divided: what is scored is what is trained on")
     _LOG.info("training on %r, evaluating on %r, %d px", training, held_out, clips.image_size)
     return training, held_out
 
