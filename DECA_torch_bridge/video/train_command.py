@@ -24,8 +24,8 @@ from DECA_torch_bridge.video.trained_networks import require_network
 __all__ = ["main"]
 
 _DESCRIPTION = """\
-Trains a renderer for the person in a video, for `asccl manipulate`. Frames are prepared and learnt in one go; some are
-held out to score it by: the last third of a short clip, one sequence or a tenth of a longer one.
+Trains a renderer for the person in a video, for `asccl manipulate`. Frames are prepared and learnt in one go; the last
+tenth, at least one sequence, is held out to score it by.
 """
 
 _EXAMPLES = """\
@@ -47,12 +47,6 @@ _MODEL = (
 )
 """Fields of a renderer that a recipe gives."""
 _FINE_TUNING_EPOCHS = 15
-_SEQUENCE = 50
-"""Frames of a sequence as published."""
-_SHORTEST_SEQUENCE = 14
-"""What the first stage of the recipe generates, with the two frames before."""
-_PARTS = 3
-"""Sequences that a short clip has at least, so that the last may be held out."""
 
 
 @exit_on_input_error
@@ -89,7 +83,7 @@ def _run(options: argparse.Namespace, entries: Sequence[str]) -> int:
         say(f"note: {remark}")
     if options.metric is None:
         say("note: no --metric: training without the supervision that the paper adds")
-    stages = _stages(options, entries, reading, recipe=recipe, work=work.path, frames=check.frames)
+    stages = _stages(options, entries, reading, recipe=recipe, work=work.path)
     with work.claimed() as held:
         work.write_note("input", {"key": _input_key(options), **check.to_json()})
         outcomes = run_stages(stages, work, shown=sys.stderr.buffer, say=say, held=[held])
@@ -108,11 +102,9 @@ def _stages(
     *,
     recipe: str,
     work: Path,
-    frames: int,
 ) -> list[Stage]:
     records, run = work / "records", work / "renderer"
     words = [f"--config={recipe}", f"--workdir={run}", f"--config.data.dir={records}"]
-    words.append(f"--config.data.frames_per_sequence={_frames_per_sequence(frames)}")
     if options.metric is not None:
         words.append(f"--config.metric.path={options.metric}")
     if options.from_renderer is not None:
@@ -124,11 +116,6 @@ def _stages(
         # A run that is there goes on, or says what hinders it: training is never thrown away.
         Stage("train", tuple(python_words("asccl_jax.main", *words)), run, depends, inside=False),
     ]
-
-
-def _frames_per_sequence(frames: int) -> int:
-    """Sequences of a clip's frames, of which training holds out the last tenth, at least one."""
-    return min(_SEQUENCE, max(frames // _PARTS, _SHORTEST_SEQUENCE))
 
 
 def _start_from(directory: Path) -> list[str]:

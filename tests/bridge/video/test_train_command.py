@@ -21,7 +21,7 @@ def video(tmp_path):
     return write_video(tmp_path / "talk.mp4", 16)
 
 
-def stages(tmp_path, *entries, frames=139, **given):
+def stages(tmp_path, *entries, **given):
     chosen = {"video": tmp_path / "talk.mp4", "metric": None, "from_renderer": None} | given
     return train_command._stages(
         argparse.Namespace(**chosen),
@@ -29,18 +29,13 @@ def stages(tmp_path, *entries, frames=139, **given):
         ReconstructOptions(landmarks="precomputed"),
         recipe="configs/renderer.py:demo",
         work=tmp_path / "work",
-        frames=frames,
     )
-
-
-def test_the_last_third_of_a_short_clip_is_held_out_and_of_a_long_one_a_sequence_at_least():
-    assert [train_command._frames_per_sequence(frames) for frames in (16, 60, 139, 900)] == [14, 20, 46, 50]
 
 
 def test_words_of_the_user_come_last(tmp_path):
     reconstruct, train = stages(tmp_path, "--config.data.frames_per_sequence=30")
     assert reconstruct.output == tmp_path / "work" / "records" and reconstruct.words[3] == "reconstruct"
-    assert train.words[-2:] == ("--config.data.frames_per_sequence=46", "--config.data.frames_per_sequence=30")
+    assert train.words[-1] == "--config.data.frames_per_sequence=30"
     assert not train.inside  # what was trained is never removed
 
 
