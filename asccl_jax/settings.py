@@ -47,6 +47,8 @@ class MetricSettings:
       channel_order: Order the network was trained on: "rgb" or "bgr". Callers always pass RGB.
       similarity_axis: Axis of the reported cosine similarities: "channels", or "pairs" as in the released logs.
       bn_group_size: Images over which training statistics are taken, 8 as published; None takes the global batch.
+      resizing: How training shrinks stored images to `image_size`: "antialiased", or "sampled", bilinear between the
+        nearest pixels whatever lies between them (released code).
     """
 
     depth: int = 50
@@ -65,6 +67,7 @@ class MetricSettings:
     channel_order: Literal["rgb", "bgr"] = "rgb"
     similarity_axis: Literal["channels", "pairs"] = "channels"
     bn_group_size: int | None = 8
+    resizing: Literal["antialiased", "sampled"] = "antialiased"
 
     def __post_init__(self) -> None:
         """Checks every field, so that a bad setting is named before anything is computed."""
@@ -76,6 +79,7 @@ class MetricSettings:
             "frozen_statistics": ("running", "batch"),
             "channel_order": ("rgb", "bgr"),
             "similarity_axis": ("channels", "pairs"),
+            "resizing": ("antialiased", "sampled"),
         }
         for name, allowed in choices.items():
             value = getattr(self, name)
@@ -123,6 +127,7 @@ class MetricSettings:
             "frozen_statistics": "batch",
             "channel_order": "bgr",
             "similarity_axis": "pairs",
+            "resizing": "sampled",
         }
         presets: dict[str, dict[str, Any]] = {"paper": {}, "released": released}
         if compat not in presets:

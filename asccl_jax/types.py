@@ -93,6 +93,7 @@ class SequenceBatch:
       shape_image: The head model's surface in grey.
       mask: 255 where the face is, else 0.
       mouth_centre: Middle of the mouth (x, y) in whole pixels.
+      face_box: Borders x0, y0, x1, y1 of the face in pixels, see `geometry.face_box`.
       begins: Whether nothing was drawn of a sequence before; else it goes on where the batch before ended.
       fresh_start: Whether a sequence begins as a video does: its first two frames repeat the third.
       index: Position of each sequence in the data set's list; tells which examples a step saw.
@@ -104,6 +105,7 @@ class SequenceBatch:
     shape_image: UInt8[Array | np.ndarray, "b t h w 3"]
     mask: UInt8[Array | np.ndarray, "b t h w 1"]
     mouth_centre: Int[Array | np.ndarray, "b t 2"]
+    face_box: Float32[Array | np.ndarray, "b t 4"]
     begins: Bool[Array | np.ndarray, " b"]
     fresh_start: Bool[Array | np.ndarray, " b"]
     index: Int[Array | np.ndarray, " b"]

@@ -1,9 +1,6 @@
 """The face crop: from 68 landmarks to a square image, as released and corrected.
 
-Coordinates are pixels of the source frame with pixel centres at integers (as landmark detectors and OpenCV have
-them). A box holds borders, not centres: pixel 0 reaches from 0 to 1, so a landmark at x lies at x + 0.5 on the box's
-axis. Both modes lose the aspect ratio of the box, so that a place of the crop is the same place of the face whether
-the mouth is open or shut.
+Boxes and coordinates are those of `asccl_jax.geometry.face_box`, from which "corrected" takes its box.
 """
 
 from __future__ import annotations
@@ -17,15 +14,14 @@ import simplejpeg
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from asccl_jax.geometry import face_box
+
 __all__ = ["CropMode", "FaceCrop", "UnusableFaceError", "crop_face", "encode_jpeg", "landmark_box"]
 
 CropMode = Literal["corrected", "released"]
 
 RELEASED_FRAME_SIZE = 224
 """Side to which the released code squashes a whole frame before it looks for the face."""
-
-MARGIN = 0.1
-"""Margin on each side of the landmarks' box, as a fraction of the box."""
 
 LEAST_VISIBLE = 0.5
 """Share of a face's box that must lie inside the frame; less of a face teaches nothing."""
@@ -77,15 +73,12 @@ def landmark_box(
         left, top, right, bottom = _released_box(landmarks, frame_size)
         scale_x, scale_y = width / RELEASED_FRAME_SIZE, height / RELEASED_FRAME_SIZE
         return np.array([left * scale_x, top * scale_y, right * scale_x, bottom * scale_y], np.float32)
-    low = landmarks.min(axis=0).astype(np.float64) + 0.5
-    high = landmarks.max(axis=0).astype(np.float64) + 0.5
-    margin = MARGIN * (high - low)
-    low, high = low - margin, high + margin
-    frame_high = np.array([width, height], np.float64)
-    inside_low, inside_high = np.clip(low, 0, frame_high), np.clip(high, 0, frame_high)
-    if np.prod(inside_high - inside_low) < LEAST_VISIBLE * np.prod(high - low) or np.any(high - low < 2):
+    box = face_box.landmark_box(landmarks.astype(np.float64))
+    inside = face_box.inside_frame(box, frame_size)
+    sides, visible = box[2:] - box[:2], inside[2:] - inside[:2]
+    if np.prod(visible) < LEAST_VISIBLE * np.prod(sides) or np.any(sides < 2):
         raise UnusableFaceError("face mostly outside the frame")
-    return np.concatenate([inside_low, inside_high]).astype(np.float32)
+    return inside.astype(np.float32)
 
 
 def crop_face(
@@ -136,8 +129,8 @@ def _released_box(landmarks: Float[np.ndarray, "68 2"], frame_size: tuple[int, i
     scale = np.array([RELEASED_FRAME_SIZE / width, RELEASED_FRAME_SIZE / height])
     squashed = ((landmarks.astype(np.float64) + 0.5) * scale - 0.5).astype(np.int32)  # truncates toward zero
     left, top, box_width, box_height = cv2.boundingRect(squashed.reshape(-1, 1, 2))
-    left, top = int(left - MARGIN * box_width), int(top - MARGIN * box_height)
-    right, bottom = left + int((1 + 2 * MARGIN) * box_width), top + int((1 + 2 * MARGIN) * box_height)
+    left, top = int(left - face_box.MARGIN * box_width), int(top - face_box.MARGIN * box_height)
+    right, bottom = left + int((1 + 2 * face_box.MARGIN) * box_width), top + int((1 + 2 * face_box.MARGIN) * box_height)
     # Upstream: align_face.py slices with negative corners here, so that the crop is empty or a strip of the far
     # side; such frames then go missing without a word. They are refused and counted.
     if left < 0 or top < 0:

@@ -103,7 +103,8 @@ def abstract_batch(task: Task, rows: int) -> Any:
     frames, size = task.settings.context_frames - 1 + task.chunk, task.settings.image_size
     picture, begins = of(frames, size, size, 3), of(dtype=jnp.bool_)
     mask, centre = of(frames, size, size, 1), of(frames, 2, dtype=jnp.int32)
-    return SequenceBatch(picture, picture, picture, picture, mask, centre, begins, begins, index)
+    box = of(frames, 4, dtype=jnp.float32)
+    return SequenceBatch(picture, picture, picture, picture, mask, centre, box, begins, begins, index)
 
 
 def main() -> int:

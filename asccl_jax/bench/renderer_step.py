@@ -141,6 +141,7 @@ def _batch(settings: RendererSettings, random: np.random.Generator) -> SequenceB
         shape_image=surface,
         mask=jnp.full((1, frames, side, side, 1), 255, jnp.uint8),
         mouth_centre=jnp.full((1, frames, 2), side // 2, jnp.int32),
+        face_box=jnp.full((1, frames, 4), 0.8 * side, jnp.float32).at[..., :2].set(0.2 * side),
         begins=jnp.ones((1,), bool),
         fresh_start=jnp.zeros((1,), bool),
         index=jnp.zeros((1,), jnp.int32),

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Bool, Int, Int32, Int64, Real, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Int32, Int64, Real, UInt8
 from PIL import Image
 
 from asccl_jax.errors import InputError
@@ -32,6 +32,7 @@ class AlignedFrame:
       eyes_image: Discs where the pupils are.
       mask: 255 where the face is, else 0.
       mouth_centre: Middle of the mouth (x, y) in whole pixels.
+      face_box: Borders x0, y0, x1, y1 of the face, see `geometry.face_box`.
       eye_points: Contours and pupils (`geometry.eyes`), in pixels of the picture as it is stored.
       stored_size: Side of the picture as it is stored.
     """
@@ -42,6 +43,7 @@ class AlignedFrame:
     eyes_image: UInt8[np.ndarray, "h w 3"]
     mask: UInt8[np.ndarray, "h w 1"]
     mouth_centre: Int32[np.ndarray, "2"]
+    face_box: Float32[np.ndarray, "4"]
     eye_points: Int64[np.ndarray, "14 2"]
     stored_size: int
 
@@ -157,6 +159,7 @@ def aligned_frame(
     mask: Bool[np.ndarray, "s s"],
     eye_points: Int64[np.ndarray, "14 2"],
     mouth: Real[np.ndarray, "n 2"],
+    face_box: Float[np.ndarray, "4"],
     size: int,
 ) -> AlignedFrame:
     """Returns a frame at another size, averaged where it shrinks.
@@ -168,6 +171,7 @@ def aligned_frame(
       mask: Where the face is.
       eye_points: Contours and pupils.
       mouth: Landmarks of the mouth.
+      face_box: See `AlignedFrame`.
       size: Side wanted.
     """
     stored = len(image)
@@ -179,6 +183,7 @@ def aligned_frame(
         eyes_image=eyes_at(eye_points, stored, size),
         mask=np.where(cover >= _OPAQUE, np.uint8(255), np.uint8(0))[:, :, None],
         mouth_centre=median_point((mouth + 0.5) * (size / stored) - 0.5),
+        face_box=(face_box * (size / stored)).astype(np.float32),
         eye_points=eye_points,
         stored_size=stored,
     )

@@ -22,6 +22,7 @@ from asccl_jax.data.records import RecordSource
 from asccl_jax.data.schema import RenderRecord
 from asccl_jax.errors import InputError
 from asccl_jax.geometry.eyes import MOUTH, eye_points
+from asccl_jax.geometry.face_box import landmark_box
 from asccl_jax.geometry.face_outline import face_outline
 
 __all__ = ["REGIONS", "UNTRUSTED", "RecordClips"]
@@ -131,6 +132,7 @@ class RecordClips(AlignedClips):
             mask=mask,
             eye_points=eye_points(image, landmarks),
             mouth=landmarks[MOUTH],
+            face_box=landmark_box(landmarks),
             size=self.image_size,
         )
 

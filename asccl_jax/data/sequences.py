@@ -186,6 +186,7 @@ class RenderSequences:
         shape = (len(cuts), len(range(length + CONTEXT)[shown]), size, size)
         pictures = {name: np.empty((*shape, 3), np.uint8) for name in ("image", *STREAMS)}
         masks, centres = np.empty((*shape, 1), np.uint8), np.empty((*shape[:2], 2), np.int32)
+        boxes = np.empty((*shape[:2], 4), np.float32)
         for row, cut in enumerate(cuts):
             item = self.items[cut.item]
             for place, position in enumerate(cut.positions(item, length)[shown].tolist()):
@@ -193,10 +194,12 @@ class RenderSequences:
                 for name, picture in {"image": frame.image, **cut.noise(frame)}.items():
                     pictures[name][row, place] = picture
                 masks[row, place], centres[row, place] = frame.mask, frame.mouth_centre
+                boxes[row, place] = frame.face_box
         return SequenceBatch(
             **pictures,
             mask=masks,
             mouth_centre=centres,
+            face_box=boxes,
             begins=np.full(len(cuts), not chunk, bool),
             fresh_start=np.array([cut.fresh for cut in cuts], bool),
             index=np.array([cut.item for cut in cuts], np.int32),

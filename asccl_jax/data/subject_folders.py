@@ -19,6 +19,7 @@ from asccl_jax.data.aligned_frames import (
 )
 from asccl_jax.data.schema import UNLABELLED
 from asccl_jax.errors import InputError
+from asccl_jax.geometry.face_box import mask_box
 
 __all__ = ["FolderClips", "is_subject_folder"]
 
@@ -90,13 +91,15 @@ class FolderClips(AlignedClips):
                     f" expected {len(image)} x {len(image)} as the face"
                 )
         points = _read_points(subject / _EYES / sequence / f"{frame:06d}.txt")
+        face = mask[:, :, 0] > 127
         return aligned_frame(
             image=image,
             nmfc_image=nmfc,
             shape_image=shape,
-            mask=mask[:, :, 0] > 127,
+            mask=face,
             eye_points=np.trunc(points[:_EYE_ROWS]).astype(np.int64),
             mouth=points[_EYE_ROWS:] if len(points) > _EYE_ROWS else _USUAL_MOUTH * (len(image) / 256),
+            face_box=mask_box(face, points[:_EYE_ROWS]),
             size=self.image_size,
         )
 

@@ -106,7 +106,7 @@ def _see(
     stage: int,
 ) -> tuple[tuple[Float[Array, "b _ _"], ...], Float[Array, "b p e"], Float[Array, "b p e"]]:
     """Weights of all cells inside the border of the queries' maps, and one stage's embeddings of queries and keys."""
-    images = prepare_images(jnp.concatenate([queries, keys]), metric.settings.image_size)
+    images = prepare_images(jnp.concatenate([queries, keys]), metric.settings)
     maps = metric.features(images)
     weights = []
     for features in (both[: len(queries)] for both in maps):

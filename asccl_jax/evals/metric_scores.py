@@ -215,7 +215,7 @@ def _pad(arrays: Sequence[np.ndarray]) -> np.ndarray:
 def _embed(
     metric: FrozenMetric, images: UInt8[Array, "b h w 3"], locations: StackedLocations
 ) -> tuple[Float[Array, "b draws _ _"], ...]:
-    maps = metric.features(prepare_images(images, metric.settings.image_size))
+    maps = metric.features(prepare_images(images, metric.settings))
 
     def embed_draw(centres: Locations) -> tuple[Float[Array, "b _ _"], ...]:
         levels = [*range(4), *([*range(CONFINED_STAGES)] * len(centres))][: len(centres)]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Array, Float, Key
+import numpy as np
+from jaxtyping import Array, Float, Key, Shaped
 
+from asccl_jax.errors import InputError
+from asccl_jax.geometry.face_crop import crop_faces
+from asccl_jax.image_checks import check_image
 from asccl_jax.losses.contrastive import CorrelationParts, correlation_loss
 from asccl_jax.sampling import map_sizes, sample_locations
 from asccl_jax.settings import MetricSettings
@@ -22,7 +26,7 @@ class Metric(Protocol):
     def settings(self) -> MetricSettings:
         """Network and conventions of the metric."""
 
-    def features(self, image: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b _ _ _"], ...]:
+    def features(self, image: Shaped[Array, "b h w 3"]) -> tuple[Float[Array, "b _ _ _"], ...]:
         """Returns the feature maps of the four stages."""
 
     def embed(self, level: int, disparities: Float[Array, "b p c"]) -> Float[Array, "b p e"]:
@@ -31,10 +35,11 @@ class Metric(Protocol):
 
 def asccl_loss(
     metric: Metric,
-    query_image: Float[Array, "b h w 3"],
-    key_image: Float[Array, "b h2 w2 3"],
+    query_image: Shaped[Array, "b h w 3"],
+    key_image: Shaped[Array, "b h2 w2 3"],
     key: Key[Array, ""],
     *,
+    face_box: Float[Array | np.ndarray, "b 4"] | None = None,
     locations: Locations | None = None,
 ) -> tuple[Float[Array, ""], CorrelationParts]:
     """Returns how far the generated faces leave the speech of the real ones, and the parts of that number.
@@ -43,6 +48,7 @@ def asccl_loss(
 
     >>> import jax
     >>> from asccl_jax.frozen_metric import FrozenMetric
+    >>> from asccl_jax.losses import landmark_box
     >>> from asccl_jax.models.correlation import init_variables
     >>> settings = MetricSettings(stage_blocks=(1, 1, 1, 1), stage_widths=(4, 4, 8, 8), image_size=40)
     >>> generated, source = jax.random.uniform(jax.random.key(1), (2, 1, 48, 48, 3), minval=-1, maxval=1)
@@ -54,17 +60,40 @@ def asccl_loss(
     >>> parts.stage_nce.shape, bool(total > 0)
     ((4,), True)
 
+    The metric knows faces as they fill their box. Of whole frames say where the source's face is, by its 68 landmarks:
+
+    >>> landmarks = jax.random.uniform(jax.random.key(3), (1, 68, 2), minval=8, maxval=40)
+    >>> correlation, _ = asccl_loss(metric, generated, source, jax.random.key(2), face_box=landmark_box(landmarks))
+
     Works under `jit`, `grad` and `vmap`. The gradient reaches `query_image` only: neither the key image, nor the
     metric's weights, nor its statistics move.
 
     Args:
       metric: A frozen metric.
-      query_image: Generated faces, RGB in [-1, 1], of any size of at least 33 pixels; resized to the metric's.
+      query_image: Generated faces, floating-point RGB in [-1, 1], of any size of at least 33 pixels; resized to the
+        metric's. Keep the background of a generator that draws faces only: put its faces into the source frames.
       key_image: Faces of the same moments of speech with another expression, like `query_image`: the source frames.
       key: PRNG key for the locations at which regions are compared; use another at every step.
+      face_box: Borders x0, y0, x1, y1 of the faces in pixels (`landmark_box`), by which both images are cut. Without
+        it they are taken for crops. Faces that do not lie in the same place are cut out before, by `crop_faces`.
       locations: Replaces the drawn locations, for a comparison that can be repeated.
+
+    Raises:
+      InputError: Images of whole numbers, or of values that are no [-1, 1] as far as they are known when this is
+        traced; one box for images of two sizes.
     """
     settings = metric.settings
+    check_image(query_image, "query_image")
+    check_image(key_image, "key_image")
+    if face_box is not None:
+        if query_image.shape != key_image.shape:
+            shapes = f"{tuple(query_image.shape)} and {tuple(key_image.shape)}"
+            raise InputError(
+                f"face_box: one box for images of shapes {shapes}; cut out the faces with crop_faces before"
+            )
+        query_image, key_image = (
+            crop_faces(image, face_box, settings.image_size) for image in (query_image, key_image)
+        )
     if locations is None:
         sizes = map_sizes(settings.image_size)
         locations = sample_locations(key, sizes, settings.centre_counts, border=settings.border)

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import struct
 from jax import lax
-from jaxtyping import Array, DTypeLike, Float, Key, UInt8
+from jaxtyping import Array, DTypeLike, Float, Key, Shaped, UInt8
 
+from asccl_jax.image_checks import check_image
 from asccl_jax.models.convolution import KERNEL_DEVIATION
 from asccl_jax.models.iresnet import IResNet
 from asccl_jax.models.precision import at_least_float32
@@ -167,12 +168,17 @@ class FrozenMetric:
     dtype: DTypeLike = struct.field(pytree_node=False, default=jnp.float32)
     conv_implementation: str = struct.field(pytree_node=False, default="auto")
 
-    def features(self, image: Float[Array, "b h w 3"]) -> tuple[Float[Array, "b _ _ _"], ...]:
+    def features(self, image: Shaped[Array, "b h w 3"]) -> tuple[Float[Array, "b _ _ _"], ...]:
         """Returns the feature maps of the four stages.
 
         Args:
-          image: RGB in [-1, 1], of any size; resized to the size the metric was trained on.
+          image: RGB in [-1, 1], of any size; resized to the size the metric was trained on, antialiased where it
+            shrinks, so that every pixel has a say.
+
+        Raises:
+          InputError: Whole numbers, or values that are no [-1, 1], as far as they are known when this is traced.
         """
+        check_image(image, "image")
         image = resize_images(image, self.settings.image_size)
         # Upstream: renderer/ never puts the metric in eval mode, so it normalises by the generated frames' statistics
         # and its running ones drift. "batch" does the former; nothing here does the latter.
@@ -191,18 +197,24 @@ class FrozenMetric:
         return module.apply(lax.stop_gradient(self.variables), *arguments, method=method, **keywords)
 
 
-def prepare_images(image_u8: UInt8[Array, "b h w 3"], image_size: int) -> Float[Array, "b s s 3"]:
-    """Returns stored images as the metric takes them: float32 RGB in [-1, 1], square, of side `image_size`."""
-    return resize_images(image_u8.astype(jnp.float32) / 127.5 - 1.0, image_size)
+def prepare_images(image_u8: UInt8[Array, "b h w 3"], settings: MetricSettings) -> Float[Array, "b s s 3"]:
+    """Returns stored images as a metric is trained and evaluated on them: float32 RGB in [-1, 1], of its size."""
+    antialias = settings.resizing == "antialiased"
+    return resize_images(image_u8.astype(jnp.float32) / 127.5 - 1.0, settings.image_size, antialias=antialias)
 
 
-def resize_images(image: Float[Array, "b h w 3"], image_size: int) -> Float[Array, "b s s 3"]:
-    """Returns images of side `image_size`, bilinear with half-pixel centres and without antialiasing.
+def resize_images(
+    image: Float[Array, "b h w 3"], image_size: int, *, antialias: bool = True
+) -> Float[Array, "b s s 3"]:
+    """Returns images of side `image_size`, bilinear with half-pixel centres.
 
-    Training, evaluation and the loss all resize here, so a metric sees what it was trained on; the released training
-    does not antialias either.
+    Args:
+      image: Images of any size.
+      image_size: Side wanted.
+      antialias: Whether the filter widens to the step where images shrink. Without it pixels between the samples count
+        for nothing and get no gradient.
     """
     batch, height, width, channels = image.shape
     if (height, width) == (image_size, image_size):
         return image
-    return jax.image.resize(image, (batch, image_size, image_size, channels), "bilinear", antialias=False)
+    return jax.image.resize(image, (batch, image_size, image_size, channels), "bilinear", antialias=antialias)

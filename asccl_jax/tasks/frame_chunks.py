@@ -32,12 +32,16 @@ class FrameChunk:
       mask: Where the face is, 0..1.
       real: The frames themselves, RGB in [-1, 1], -1 outside the mask.
       mouth_centre: Middle of the mouth (x, y) in pixels.
+      face_box: Borders x0, y0, x1, y1 of the face in pixels, see `geometry.face_box`.
+      scene: The frames with their background, RGB in [-1, 1].
     """
 
     blocks: Float[Array, "b c h w 9"]
     mask: Float[Array, "b k h w 1"]
     real: Float[Array, "b k h w 3"]
     mouth_centre: Int[Array, "b k 2"]
+    face_box: Float[Array, "b k 4"]
+    scene: Float[Array, "b k h w 3"]
 
 
 def chunk_count(batch: SequenceBatch, *, chunk: int, context: int) -> int:
@@ -64,12 +68,14 @@ def cut_chunk(batch: SequenceBatch, number: Int[Array, ""] | int, *, chunk: int,
     streams = (batch.nmfc_image, batch.eyes_image, batch.shape_image)
     blocks = jnp.concatenate([frames(stream, first, context + chunk) for stream in streams], axis=-1)
     own = first + context
-    mask = _unit(frames(batch.mask, own, chunk))
+    mask, scene = _unit(frames(batch.mask, own, chunk)), 2 * _unit(frames(batch.image, own, chunk)) - 1
     return FrameChunk(
         blocks=_unit(blocks),
         mask=mask,
-        real=masked(2 * _unit(frames(batch.image, own, chunk)) - 1, mask),
+        real=masked(scene, mask),
         mouth_centre=frames(batch.mouth_centre, own, chunk),
+        face_box=frames(batch.face_box, own, chunk),
+        scene=scene,
     )
 
 

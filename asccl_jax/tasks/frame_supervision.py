@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, no_type_check
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax import lax
 from jaxtyping import Array, Float, Key
 
 from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import FrozenMetric
+from asccl_jax.geometry.face_crop import crop_faces
 from asccl_jax.losses.contrastive import correlation_loss
 from asccl_jax.losses.perceptual import STAGE_WEIGHTS, VGG_WEIGHTS, perceptual_distance, relative_distance
 from asccl_jax.models.correlation import CorrelationMetric
@@ -22,7 +24,7 @@ from asccl_jax.settings import MetricSettings
 from asccl_jax.tasks import Scalars
 from asccl_jax.types import Locations, Variables
 
-__all__ = ["FrameSupervision", "Perceptual", "VggDistance"]
+__all__ = ["FrameSupervision", "Perceptual", "Scene", "VggDistance"]
 
 Perceptual: TypeAlias = Callable[[Float[Array, "n h w 3"], Float[Array, "n h w 3"]], Float[Array, ""]]
 """Distance of generated frames from real ones, both RGB in [-1, 1]; its gradient goes to the generated ones."""
@@ -46,6 +48,22 @@ class VggDistance:
         return perceptual_distance(self.vgg.features(fake), self.vgg.features(real), VGG_WEIGHTS)
 
 
+@no_type_check  # a tree map puts axes, shapes and None where arrays were
+@struct.dataclass
+class Scene:
+    """Where generated frames belong, for a metric that was trained on crops of whole frames.
+
+    Attributes:
+      image: The real frames with their background, RGB in [-1, 1].
+      mask: Where generated frames are put into them, 0..1.
+      face_box: Borders x0, y0, x1, y1 of the real faces in pixels, see `geometry.face_box`.
+    """
+
+    image: Float[Array, "n h w 3"]
+    mask: Float[Array, "n h w 1"]
+    face_box: Float[Array, "n 4"]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrameSupervision:
     """Frozen networks that judge frames; a term whose network is absent or whose weight is 0 is not computed.
@@ -56,9 +74,10 @@ class FrameSupervision:
       perceptual: A perceptual loss, such as `VggDistance`, or "trunk": the distance of the metric's own feature maps,
         for those who have no VGG-19. Where the metric's loss is taken too, both share one pass through the trunk.
       perceptual_weight: Weight of the perceptual loss.
-      compat: "paper" resizes frames to the metric's size and normalises by its fixed statistics. "released" does what
-        the public code does: frames of their own size, RGB whatever the metric was trained on, statistics of the
-        frames, by which the running ones move, and the released form of the loss.
+      compat: "paper" shows the metric what it was trained on: generated frames put into the real ones, and the real
+        ones, both cut to the box of the real face, at the metric's size and normalised by its fixed statistics.
+        "released" does what the public code does: masked frames of their own size, RGB whatever the metric was trained
+        on, statistics of the frames, by which the running ones move, and the released form of the loss.
     """
 
     metric: FrozenMetric | None = None
@@ -94,6 +113,7 @@ class FrameSupervision:
         statistics: Variables,
         key: Key[Array, ""],
         *,
+        scene: Scene | None = None,
         locations: Locations | None = None,
         axis_name: str | None = None,
     ) -> tuple[Float[Array, ""], tuple[Scalars, Variables]]:
@@ -101,18 +121,23 @@ class FrameSupervision:
 
         Args:
           fake: Generated frames, RGB in [-1, 1]; the gradient goes to them.
-          real: The real frames in their places.
+          real: The real frames in their places, masked alike.
           statistics: See the method of that name.
           key: Draws the locations at which regions are compared; all frames share them.
+          scene: Where the frames belong; the metric's "paper" form needs it.
           locations: Replaces the drawn locations.
           axis_name: Mapped axis under `pmap`, over which the frames' statistics are taken ("released").
+
+        Raises:
+          InputError: The metric is asked in its "paper" form without a scene.
         """
         # Cuts the target's gradient: only what is generated is pulled.
         real = lax.stop_gradient(real)
         terms: Scalars = {}
         if self.metric is not None and self._reads_trunk:
-            fake_maps, statistics = self._features(self.metric, fake, statistics, axis_name)
-            real_maps, statistics = self._features(self.metric, real, statistics, axis_name)
+            shown_fake, shown_real = self._shown(self.metric, fake, real, scene)
+            fake_maps, statistics = self._features(self.metric, shown_fake, statistics, axis_name)
+            real_maps, statistics = self._features(self.metric, shown_real, statistics, axis_name)
             if self._correlates:
                 terms["metric"] = self._correlation(self.metric, fake_maps, real_maps, key, locations)
             if self._perceives and self.perceptual == "trunk":
@@ -148,6 +173,18 @@ class FrameSupervision:
             channel_order="rgb",
             bn_group_size=None,
         )
+
+    def _shown(self, metric: FrozenMetric, fake: Array, real: Array, scene: Scene | None) -> tuple[Array, Array]:
+        """Returns generated and real frames as the metric looks at them."""
+        if self.compat == "released":
+            return fake, real
+        if scene is None:
+            raise InputError('the metric\'s "paper" form needs the scene: whole frames, masks and boxes of the faces')
+        inserted = fake * scene.mask + scene.image * (1 - scene.mask)
+        # Cuts the target's gradient, see above.
+        images = inserted, lax.stop_gradient(scene.image)
+        cut = [crop_faces(image, scene.face_box, metric.settings.image_size) for image in images]
+        return cut[0], cut[1]
 
     def _features(
         self, metric: FrozenMetric, image: Array, statistics: Variables, axis_name: str | None

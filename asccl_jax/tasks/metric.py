@@ -123,9 +123,7 @@ class MetricTask:
         module = CorrelationMetric(self.settings, dtype=self.dtype)
         # With running statistics images do not influence each other: one pass for both branches.
         both = jnp.concatenate([batch.query_image, batch.key_image])
-        maps: Any = module.apply(
-            variables, prepare_images(both, self.settings.image_size), train=False, method="features"
-        )
+        maps: Any = module.apply(variables, prepare_images(both, self.settings), train=False, method="features")
         queries, keys = zip(*(jnp.split(features, 2) for features in maps), strict=True)
 
         def embed(level: int, disparities: Array) -> Any:
@@ -180,7 +178,7 @@ class MetricTask:
         module = CorrelationMetric(self.settings, dtype=self.dtype, axis_name=axis_name)
         maps, moved = module.apply(
             {"params": params, "batch_stats": batch_stats},
-            prepare_images(jnp.asarray(image_u8), self.settings.image_size),
+            prepare_images(jnp.asarray(image_u8), self.settings),
             train=True,
             method="features",
             mutable=["batch_stats"],

@@ -23,7 +23,7 @@ from asccl_jax.tasks import Scalars
 from asccl_jax.tasks.accumulation import check_accumulation, over_parts
 from asccl_jax.tasks.frame_adversaries import FrameAdversaries, judged_frames
 from asccl_jax.tasks.frame_chunks import FrameChunk, chunk_count, cut_chunk, generate_chunk, in_one_row, latest_frames
-from asccl_jax.tasks.frame_supervision import FrameSupervision
+from asccl_jax.tasks.frame_supervision import FrameSupervision, Scene
 from asccl_jax.trees import named_shapes, shape_differences
 from asccl_jax.types import Locations, SequenceBatch, TrainState, Variables
 
@@ -269,9 +269,10 @@ class RendererTask:
 
         frames, to_generator = jax.vjp(generate, params["generator"])
         fake, judged = in_one_row(frames), judged_frames(chunk)
+        scene = Scene(*map(in_one_row, (chunk.scene, chunk.mask, chunk.face_box)))
 
         def supervise(fake: Array) -> Any:
-            return self._supervise(fake, judged.real, statistics, key, locations, axis_name)
+            return self._supervise(fake, judged.real, scene, statistics, key, locations, axis_name)
 
         (loss, (scalars, statistics)), to_fake = jax.value_and_grad(supervise, has_aux=True)(fake)
         scalars = {"l1": jnp.mean(jnp.abs(fake - judged.real)), **scalars}
@@ -332,13 +333,14 @@ class RendererTask:
         self,
         fake: Array,
         real: Array,
+        scene: Scene,
         statistics: Variables,
         key: Key[Array, ""],
         locations: Locations | None,
         axis_name: str | None,
     ) -> tuple[Array, tuple[Scalars, Variables]]:
         total, (terms, statistics) = self.supervision(
-            fake, real, statistics, key, locations=locations, axis_name=axis_name
+            fake, real, statistics, key, scene=scene, locations=locations, axis_name=axis_name
         )
         if self.pixel_weight > 0:
             terms = {**terms, "pixel": jnp.mean(jnp.abs(fake - real))}

@@ -56,6 +56,7 @@ class PaintedClips(AlignedClips):
             eyes_image=np.zeros((*size, 3), np.uint8),
             mask=np.full((*size, 1), 255, np.uint8),
             mouth_centre=np.array([frame, list(self.clips).index(clip)], np.int32),
+            face_box=np.array([1, 1, 7, 7 - frame / 100], np.float32),
             eye_points=np.trunc(np.concatenate([landmarks()[36:48], [[98, 110], [158, 110]]])).astype(np.int64),
             stored_size=STORED,
         )

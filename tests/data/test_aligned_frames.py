@@ -8,6 +8,7 @@ from asccl_jax.data.rendered_records import RecordClips
 from asccl_jax.data.subject_folders import FolderClips
 from asccl_jax.errors import InputError
 from asccl_jax.geometry.eyes import draw_eyes
+from asccl_jax.geometry.face_box import landmark_box
 from tests.data.painted_clips import STORED, PaintedClips, landmarks, picture, write_records, write_subject
 
 CLIP = "A/neutral/s1"
@@ -51,6 +52,18 @@ def test_frames_not_to_trust_are_left_out_and_counted(records):
     assert clips.left_out == {CLIP: 2, "A/happy/s1": 1} and "A/happy/s1" not in clips.clips
     assert RecordClips(records, untrusted=0).clips[CLIP].runs == ((0, 5),)
     assert RecordClips(records, untrusted=8).clips[CLIP].runs == ((0, 4),)
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_boxes_are_those_of_the_landmarks_and_near_them_where_there_are_none(records, tmp_path, size):
+    expected = landmark_box(landmarks(1)) * size / STORED
+    from_records = RecordClips(records, image_size=size).read(CLIP, 1).face_box
+    np.testing.assert_allclose(from_records, expected, rtol=1e-5)
+    # The mask of the painted folders is no outline of a face: rows 60 to 199, columns 60 to 189.
+    folders = FolderClips([write_subject(tmp_path / "Ann", {"": [1]})], image_size=size)
+    brows = 110 - 0.2 * (199 - 110)
+    painted = np.array([[60, brows], [189, 199]])
+    np.testing.assert_allclose(folders.read("Ann", 1).face_box, landmark_box(painted) * size / STORED, atol=0.1)
 
 
 @pytest.mark.parametrize("size", [64, 96])

@@ -87,6 +87,7 @@ def test_frames_of_a_sequence_follow_each_other_and_all_streams_agree():
             np.testing.assert_array_equal(batch.shape_image[row, :, 0, 0, 0], frames + 2)
             np.testing.assert_array_equal(batch.mouth_centre[row, :, 0], frames)
             assert (batch.mouth_centre[row, :, 1] == batch.index[row]).all()
+            np.testing.assert_allclose(batch.face_box[row, :, 3], 7 - frames / 100, rtol=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -176,7 +177,7 @@ def test_parts_of_clips_can_be_chosen_whatever_their_order():
 def test_chunks_of_a_sequence_overlap_in_their_context_and_share_its_disturbance():
     source = sequences(A=20)
     first, second = chunks(source, 2, batch_size=1, lengths=Lengths(8, 8), fresh_start_share=0.0, noise="sequence")
-    for name in ("image", "nmfc_image", "eyes_image", "shape_image", "mask", "mouth_centre"):
+    for name in ("image", "nmfc_image", "eyes_image", "shape_image", "mask", "mouth_centre", "face_box"):
         np.testing.assert_array_equal(getattr(second, name)[:, :2], getattr(first, name)[:, -2:])
     assert first.begins.all() and not second.begins.any()
 

@@ -51,7 +51,7 @@ def test_scores_equal_the_losses_own_location_scores(metric: FrozenMetric, recor
 
     @functools.partial(jax.jit, static_argnums=3)
     def expected(query: jax.Array, key: jax.Array, locations: tuple, stages: int) -> jax.Array:
-        maps = [metric.features(prepare_images(image[None], SETTINGS.image_size))[:stages] for image in (query, key)]
+        maps = [metric.features(prepare_images(image[None], SETTINGS))[:stages] for image in (query, key)]
         found = location_scores(*maps, metric.embed, locations, SETTINGS)
         parts = ("nce", "hit", "corresponding", "other")
         means = [[jnp.mean(getattr(stage, part).astype(jnp.float32)) for stage in found] for part in parts]

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import FrozenMetric
-from asccl_jax.losses import asccl_loss
+from asccl_jax.losses import asccl_loss, crop_faces, landmark_box
 from asccl_jax.losses.supervision import Metric
 from asccl_jax.models.correlation import init_variables
 from asccl_jax.sampling import map_sizes, sample_locations
@@ -80,6 +81,42 @@ def test_given_locations_replace_the_drawn_ones(metric):
     drawn, _ = traced_loss(metric, query, key, jax.random.key(0))
     assert float(first) == float(second)
     assert float(first) != float(drawn)
+
+
+def test_a_face_box_cuts_both_images_to_what_the_metric_knows(metric):
+    query, key = random_pair(size=70)
+    landmarks = jax.random.uniform(jax.random.key(2), (2, 68, 2), minval=10.0, maxval=60.0)
+
+    def graded(query, landmarks):
+        return asccl_loss(metric, query, key, jax.random.key(0), face_box=landmark_box(landmarks))[0]
+
+    found, gradient = jax.jit(jax.value_and_grad(graded))(query, landmarks)
+    cut = [crop_faces(image, landmark_box(landmarks), 40) for image in (query, key)]
+    np.testing.assert_allclose(found, traced_loss(metric, *cut, jax.random.key(0))[0], rtol=1e-5)
+    moved = np.abs(gradient).sum(-1) > 0
+    assert moved[:, 10:60, 10:60].all()
+    assert not moved[:, [0, 1, 2, 67, 68, 69]].any()
+
+
+def test_one_box_for_images_of_two_sizes_is_refused(metric):
+    (query, _), (key, _) = random_pair(size=70), random_pair(size=40)
+    with pytest.raises(InputError, match="cut out the faces with crop_faces"):
+        asccl_loss(metric, query, key, jax.random.key(0), face_box=jnp.ones((2, 4)))
+
+
+@pytest.mark.parametrize("name", ["query_image", "key_image"])
+def test_images_of_whole_numbers_or_of_0_to_255_are_refused(metric, name):
+    def compare(image):
+        images = {"query_image": good[: len(image)], "key_image": good[: len(image)], name: image}
+        return asccl_loss(metric, **images, key=jax.random.key(0))[0]
+
+    good, _ = random_pair()
+    levels = jnp.round((good + 1) * 127.5)
+    for call in (compare, jax.jit(compare), jax.vmap(lambda image: compare(image[None]))):
+        with pytest.raises(InputError, match=f"{name}: uint8, expected floating-point"):
+            call(levels.astype(jnp.uint8))
+    with pytest.raises(InputError, match=rf"{name}: values up to 25\d, expected RGB in \[-1, 1\]"):
+        compare(levels)
 
 
 def test_an_image_is_nearer_to_itself_than_to_another(metric):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asccl_jax.errors import InputError
 from asccl_jax.models.correlation import (
     CorrelationMetric,
     FrozenMetric,
@@ -151,19 +152,46 @@ def test_heads_start_uniform_within_the_inverse_root_of_the_width():
 
 
 def test_stored_images_become_minus_one_to_one():
-    images = jnp.array([0, 255], jnp.uint8).reshape(1, 1, 2, 1) * jnp.ones((1, 2, 2, 3), jnp.uint8)
-    prepared = prepare_images(images, 2)
+    images = jnp.zeros((1, 40, 40, 3), jnp.uint8).at[:, :, 1:].set(255)
+    prepared = prepare_images(images, TINY)
     assert prepared.dtype == jnp.float32
-    np.testing.assert_array_equal(prepared[0, :, :, 0], [[-1.0, 1.0], [-1.0, 1.0]])
+    np.testing.assert_array_equal(prepared[0, 0, :2, 0], [-1.0, 1.0])
 
 
-def test_resizing_is_bilinear_at_half_pixels_without_antialiasing():
+@pytest.mark.parametrize(("compat", "seen"), [("paper", True), ("released", False)])
+def test_training_on_larger_images_sees_all_of_them_unless_it_is_the_released(compat, seen):
+    settings = MetricSettings.from_compat(compat, image_size=40)
+    # Middle of pixel i is at 4 i + 1.5 of the large image: between two of its pixels, two others remain unseen.
+    unseen = jnp.zeros((1, 160, 160, 3), jnp.uint8).at[:, :, ::4].set(255)
+    row = prepare_images(unseen, settings)[0, 20, 1:-1, 0]
+    np.testing.assert_array_equal(row > -0.99, seen)
+
+
+def test_a_frozen_metric_gives_a_gradient_to_every_pixel_of_a_large_image(variables):
+    # The released training's way to shrink is not for a loss.
+    for resizing in ("antialiased", "sampled"):
+        metric = FrozenMetric(variables, dataclasses.replace(TINY, resizing=resizing))
+        gradient = jax.jit(jax.grad(lambda x, m=metric: sum(jnp.sum(jnp.abs(y)) for y in m.features(x))))(
+            random_images(1, 180)
+        )
+        assert (jnp.abs(gradient).sum(-1) > 0).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.uint8, jnp.int32, jnp.bool_])
+def test_whole_numbers_are_no_image_even_while_tracing(variables, dtype):
+    metric = FrozenMetric(variables, TINY)
+    for call in (metric.features, jax.jit(metric.features)):
+        with pytest.raises(InputError, match=rf"image: {jnp.dtype(dtype)}, expected floating-point RGB in \[-1, 1\]"):
+            call(jnp.zeros((1, 40, 40, 3), dtype))
+
+
+def test_sampling_is_bilinear_at_half_pixels_without_antialiasing():
     row = jnp.arange(8.0)
     images = jnp.broadcast_to(row[None, None, :, None], (1, 8, 8, 3))
     # Middle of output pixel i is at 4 i + 2 - 0.5; antialiasing would average eight pixels instead of two.
     impulse = jnp.zeros((1, 8, 8, 3)).at[:, :, 0].set(1.0)
-    np.testing.assert_allclose(resize_images(images, 2)[0, 0, :, 0], [1.5, 5.5], rtol=1e-6)
-    np.testing.assert_allclose(resize_images(impulse, 2)[0, :, :, 0], 0.0, atol=1e-7)
+    np.testing.assert_allclose(resize_images(images, 2, antialias=False)[0, 0, :, 0], [1.5, 5.5], rtol=1e-6)
+    np.testing.assert_allclose(resize_images(impulse, 2, antialias=False)[0, :, :, 0], 0.0, atol=1e-7)
     assert resize_images(images, 8) is images
 
 

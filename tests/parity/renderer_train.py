@@ -239,6 +239,8 @@ class Training:
             mask=mask[:, own],
             real=real[:, own],
             mouth_centre=jnp.asarray(centres[:, own], jnp.int32),
+            face_box=jnp.zeros((1, _CHUNK, 4), self.dtype),
+            scene=real[:, own],
         )
         return chunk, latest_frames(real[:, : own.start], _CONTEXT)
 

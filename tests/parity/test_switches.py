@@ -100,6 +100,8 @@ def test_switches_of_the_loop_over_frames_are_those_of_each_turn():
         mask=jnp.ones((1, 2, 16, 16, 1)),
         real=jnp.zeros((1, 2, 16, 16, 3)),
         mouth_centre=jnp.zeros((1, 2, 2), jnp.int32),
+        face_box=jnp.zeros((1, 2, 4)),
+        scene=jnp.zeros((1, 2, 16, 16, 3)),
     )
     previous, cotangent = jax.random.normal(keys[2], (1, 16, 16, 6)), jax.random.normal(keys[3], (1, 2, 16, 16, 3))
 

@@ -1,6 +1,7 @@
 """The frozen judges of frames: paper and released use of the metric, one pass shared by its two terms."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,14 @@ import pytest
 
 from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import FrozenMetric
+from asccl_jax.geometry.face_crop import crop_faces
 from asccl_jax.losses import asccl_loss, correlation_loss
 from asccl_jax.losses.perceptual import STAGE_WEIGHTS, relative_distance
 from asccl_jax.models.correlation import CorrelationMetric
+from asccl_jax.models.renderer import masked
 from asccl_jax.sampling import map_sizes, sample_locations
 from asccl_jax.settings import MetricSettings
-from asccl_jax.tasks.frame_supervision import FrameSupervision
+from asccl_jax.tasks.frame_supervision import FrameSupervision, Scene
 from tests.tasks.drawn import drawn_variables
 from tests.tasks.traced_flops import traced_flops
 
@@ -28,7 +31,10 @@ SETTINGS = MetricSettings(
 )
 METRIC = FrozenMetric(drawn_variables(SETTINGS), SETTINGS, conv_implementation="xla")
 RANDOM = np.random.default_rng(0)
-FAKE, REAL = (jnp.asarray(RANDOM.uniform(-1, 1, (3, 48, 48, 3)), jnp.float32) for _ in range(2))
+MASK = jnp.zeros((3, 48, 48, 1)).at[:, 4:42, 10:40].set(1.0)
+BOX = jnp.asarray([[8, 9, 40, 41.5], [6.5, 5, 38, 46], [12, 8, 50, 44]], jnp.float32)
+DRAWN, IMAGE = (jnp.asarray(RANDOM.uniform(-1, 1, (3, 48, 48, 3)), jnp.float32) for _ in range(2))
+FAKE, REAL, SCENE = masked(DRAWN, MASK), masked(IMAGE, MASK), Scene(IMAGE, MASK, BOX)
 KEY = jax.random.key(4)
 QUICK = {"xla_backend_optimization_level": 0}
 
@@ -37,27 +43,54 @@ def run(function, *arguments):
     return jax.jit(function).lower(*arguments).compile(QUICK)(*arguments)
 
 
-def graded(supervision, statistics=None):
+def graded(supervision, statistics=None, scene=SCENE):
     statistics = supervision.statistics() if statistics is None else statistics
-    return run(jax.value_and_grad(supervision, has_aux=True, argnums=(0, 1)), FAKE, REAL, statistics, KEY)
+
+    def judge(fake, real, statistics, key):
+        return supervision(fake, real, statistics, key, scene=scene)
+
+    return run(jax.value_and_grad(judge, has_aux=True, argnums=(0, 1)), FAKE, REAL, statistics, KEY)
 
 
-def test_paper_is_the_metric_at_its_own_size_by_fixed_statistics():
+def crops(*images):
+    return [crop_faces(image, BOX, SETTINGS.image_size) for image in images]
+
+
+def test_paper_is_the_metric_on_crops_of_whole_frames_by_fixed_statistics():
     # A checkpoint of the released code asks for batch statistics; the paper's use does not take them.
     metric = dataclasses.replace(METRIC, settings=dataclasses.replace(SETTINGS, frozen_statistics="batch"))
     (total, (terms, statistics)), (to_fake, to_real) = graded(FrameSupervision(metric, metric_weight=3.0))
-    expected, _ = run(asccl_loss, METRIC, FAKE, REAL, KEY)
+    inserted = jnp.where(MASK > 0, DRAWN, IMAGE)
+    expected, _ = run(asccl_loss, METRIC, *crops(inserted, IMAGE), KEY)
     np.testing.assert_allclose(terms["metric"], expected, rtol=1e-5)
     np.testing.assert_allclose(total, 3 * expected, rtol=1e-5)
     assert terms.keys() == {"metric"}
     assert statistics == {}
-    assert to_fake.any()
     assert not to_real.any()
+    # Every pixel of the face that lies in its box, and but for neighbours no other: the rest is the real frame's.
+    moved, face = np.abs(to_fake).sum(-1) > 0, np.asarray(MASK[..., 0] > 0)
+    for frame, (left, top, right, bottom) in enumerate(np.asarray(BOX)):
+        inside, near = np.zeros((2, 48, 48), bool)
+        inside[math.ceil(top) : int(bottom), math.ceil(left) : int(right)] = True
+        near[int(top) - 1 : math.ceil(bottom) + 1, int(left) - 1 : math.ceil(right) + 1] = True
+        assert moved[frame][inside & face[frame]].all()
+        assert not moved[frame][~(near & face[frame])].any()
+
+
+def test_what_was_drawn_outside_the_mask_does_not_matter():
+    unmasked = run(lambda fake: FrameSupervision(METRIC)(fake, REAL, {}, KEY, scene=SCENE)[0], DRAWN)
+    (expected, _), _ = graded(FrameSupervision(METRIC))
+    np.testing.assert_allclose(unmasked, expected, rtol=1e-6)
+
+
+def test_paper_without_a_scene_is_refused_and_released_needs_none():
+    with pytest.raises(InputError, match="needs the scene"):
+        FrameSupervision(METRIC)(FAKE, REAL, {}, KEY)
 
 
 def test_released_feeds_frames_as_they_are_and_moves_statistics_by_fake_then_real():
     supervision = FrameSupervision(METRIC, compat="released")
-    (total, (_, statistics)), (to_fake, _) = graded(supervision)
+    (total, (_, statistics)), (to_fake, _) = graded(supervision, scene=None)
     settings = MetricSettings.from_compat("released", **_network(SETTINGS), channel_order="rgb", bn_group_size=None)
     module = CorrelationMetric(settings, conv_implementation="xla")
 
@@ -96,7 +129,8 @@ def _network(settings):
 def test_the_trunks_own_distance_shares_the_metrics_pass():
     both = FrameSupervision(METRIC, perceptual="trunk", perceptual_weight=0.5)
     (total, (terms, _)), (to_fake, _) = graded(both)
-    maps = run(lambda *images: [METRIC.features(image) for image in images], FAKE, REAL)
+    shown = crops(jnp.where(MASK > 0, DRAWN, IMAGE), IMAGE)
+    maps = run(lambda *images: [METRIC.features(image) for image in images], *shown)
     np.testing.assert_allclose(terms["perceptual"], relative_distance(*maps, STAGE_WEIGHTS), rtol=1e-5)
     np.testing.assert_allclose(total, terms["metric"] + 0.5 * terms["perceptual"], rtol=1e-6)
     alone = FrameSupervision(METRIC, metric_weight=0.0, perceptual="trunk", perceptual_weight=0.5)
@@ -105,7 +139,7 @@ def test_the_trunks_own_distance_shares_the_metrics_pass():
     assert parts.keys() == {"perceptual"}
     np.testing.assert_allclose(to_fake, of_trunk + of_metric, atol=1e-4 * float(jnp.abs(to_fake).max()))
     counts = [
-        traced_flops(jax.grad(lambda x, s=s: s(x, REAL, {}, KEY)[0]), FAKE)
+        traced_flops(jax.grad(lambda x, s=s: s(x, REAL, {}, KEY, scene=SCENE)[0]), FAKE)
         for s in (both, alone, FrameSupervision(METRIC))
     ]
     # The trunk is all there is to count but the heads, on some tens of locations.

@@ -63,7 +63,7 @@ def test_the_step_follows_the_query_branch_only_and_statistics_move_by_query_the
     module = CorrelationMetric(SETTINGS)
 
     def features(params, batch_stats, image_u8):
-        image = prepare_images(image_u8, SETTINGS.image_size)
+        image = prepare_images(image_u8, SETTINGS)
         variables = {"params": params, "batch_stats": batch_stats}
         return module.apply(variables, image, train=True, method="features", mutable=["batch_stats"])
 
@@ -179,7 +179,7 @@ def test_settled_statistics_are_the_weighted_mean_of_what_the_batches_have(state
     stem = state.params["trunk"]["stem"]["conv"]["kernel"]
     means = []
     for image_u8 in (pairs(4).query_image, pairs(4).key_image):
-        image = prepare_images(image_u8, SETTINGS.image_size)
+        image = prepare_images(image_u8, SETTINGS)
         maps = lax.conv_general_dilated(image, stem, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         means.append(np.asarray(maps).mean(axis=(0, 1, 2)))
     expected = (0.9 * means[0] + means[1]) / 1.9  # the later batch weighs more, as in any exponential mean

@@ -452,6 +452,7 @@ def test_a_published_step_needs_the_counted_operations():
         *(jax.ShapeDtypeStruct((1, 6, 256, 256, 3), jnp.uint8) for _ in range(4)),
         jax.ShapeDtypeStruct((1, 6, 256, 256, 1), jnp.uint8),
         jax.ShapeDtypeStruct((1, 6, 2), jnp.int32),
+        jax.ShapeDtypeStruct((1, 6, 4), jnp.float32),
         jax.ShapeDtypeStruct((1,), jnp.bool_),
         jax.ShapeDtypeStruct((1,), jnp.bool_),
         jax.ShapeDtypeStruct((1,), jnp.int32),

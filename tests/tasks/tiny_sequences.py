@@ -40,6 +40,7 @@ def sequences(count, *, frames=6, size=16, seed=0):
         *pictures,
         mask,
         random.integers(0, size, (count, frames, 2)).astype(np.int32),
+        np.tile(np.array([3, 2.5, size - 2.5, size - 3], np.float32), (count, frames, 1)),
         np.ones(count, bool),
         np.arange(count) % 2 == 0,
         np.arange(count, dtype=np.int32),
@@ -49,6 +50,6 @@ def sequences(count, *, frames=6, size=16, seed=0):
 def chunk_of(batch, number=0, *, frames=2):
     """Returns one chunk of whole sequences with its two frames of context, as training takes it."""
     shown = slice(number * frames, (number + 1) * frames + 2)
-    timed = ("image", "nmfc_image", "eyes_image", "shape_image", "mask", "mouth_centre")
+    timed = ("image", "nmfc_image", "eyes_image", "shape_image", "mask", "mouth_centre", "face_box")
     begins = np.full(batch.begins.shape, number == 0)
     return batch.replace(**{name: getattr(batch, name)[:, shown] for name in timed}, begins=begins)

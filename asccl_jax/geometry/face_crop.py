@@ -1,0 +1,58 @@
+"""Faces cut out of images as the metric's training data is, with gradients."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from asccl_jax.errors import InputError
+from asccl_jax.geometry.face_box import inside_frame
+
+__all__ = ["crop_faces"]
+
+
+def crop_faces(
+    image: Float[Array, "b h w c"], box: Float[Array | np.ndarray, "*n"], size: int
+) -> Float[Array, "b {size} {size} c"]:
+    """Returns faces cut out of images along their boxes and resized to squares, as the metric's training data is.
+
+    Bilinear where it enlarges, and with the triangle filter widened to the step where it shrinks, so that nothing
+    aliases and every pixel of the face gets its gradient; what preparation does (Pillow's BILINEAR with a box), within
+    its rounding to 8 bits. Works under `jit`, `vmap` and `grad`; the gradient goes to the images and to the boxes.
+
+    >>> stripes = jnp.broadcast_to(jnp.array([0.0, 1.0, 2.0, 3.0])[None, None, :, None], (1, 4, 4, 1))
+    >>> crop_faces(stripes, jnp.array([[2.0, 1.0, 4.0, 3.0]]), 2)[0, :, :, 0].tolist()
+    [[2.0, 3.0], [2.0, 3.0]]
+
+    Args:
+      image: Images, floats of any range.
+      box: Borders x0, y0, x1, y1 of the face in each, in pixels; what reaches out of the image is cut off.
+      size: Side of the squares.
+
+    Raises:
+      InputError: Not one box for each image.
+    """
+    batch, height, width, _ = image.shape
+    if box.shape != (batch, 4):
+        raise InputError(f"boxes of shape {tuple(box.shape)} for {batch} images: expected ({batch}, 4): x0, y0, x1, y1")
+    # Of bfloat16 a place in a picture of 256 pixels has none after the point.
+    kind = jnp.float64 if image.dtype == jnp.float64 else jnp.float32
+    inside = inside_frame(jnp.asarray(box, kind), (height, width))
+    along = _weights(inside[:, 0], inside[:, 2], width, size)
+    down = _weights(inside[:, 1], inside[:, 3], height, size)
+    # TPUs would multiply in bfloat16, which has one bit too few for a picture of 8 bits.
+    exact = jax.lax.Precision.HIGHEST
+    rows = jnp.einsum("bsh,bhwc->bswc", down, image.astype(kind), precision=exact)
+    return jnp.einsum("btw,bswc->bstc", along, rows, precision=exact).astype(image.dtype)
+
+
+def _weights(low: Float[Array, " b"], high: Float[Array, " b"], given: int, wanted: int) -> Float[Array, "b s n"]:
+    """What each of the samples wanted between two borders takes of each of the samples given."""
+    kind = low.dtype
+    step = ((high - low) / wanted)[:, None]
+    middles = low[:, None] + step * (jnp.arange(wanted, dtype=kind) + 0.5)[None]
+    distance = jnp.abs(jnp.arange(given, dtype=kind)[None, None] + 0.5 - middles[..., None])
+    weights = jnp.maximum(1 - distance / jnp.maximum(step, 1)[..., None], 0)
+    return weights / jnp.sum(weights, axis=-1, keepdims=True)

@@ -1,0 +1,77 @@
+"""Differentiable crops beside those of preparation, and their gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from asccl_jax.errors import InputError
+from asccl_jax.geometry.face_crop import crop_faces
+from data_prep.crop import crop_face
+
+RANDOM = np.random.default_rng(0)
+BOXES = jnp.asarray([[3.3, 2.7, 30.2, 40.4], [0, 0, 48, 44], [20.5, 30, 29, 37.25]])
+
+crop = jax.jit(crop_faces, static_argnames="size")
+
+
+@pytest.mark.parametrize("size", [16, 112])
+@pytest.mark.parametrize("corner", [(60, 40), (-30, 70)])
+def test_crops_are_those_of_preparation(size, corner):
+    image = RANDOM.integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    landmarks = RANDOM.uniform(corner, (230, 225), (68, 2)).astype(np.float32)
+    face = crop_face(image, landmarks, size=size)
+    found = crop(jnp.asarray(image[None], jnp.float32), face.box[None], size=size)[0]
+    # Pillow rounds to 8 bits twice, after columns and after rows.
+    np.testing.assert_allclose(found, face.image.astype(np.float32), atol=1.02)
+    assert np.abs(np.asarray(found) - face.image).mean() < 0.35
+
+
+def test_each_image_is_cut_by_its_own_box():
+    images = RANDOM.integers(0, 256, (3, 44, 48, 3), dtype=np.uint8)
+    found = crop(jnp.asarray(images, jnp.float32), BOXES, size=20)
+    for image, box, square in zip(images, np.asarray(BOXES), found, strict=True):
+        expected = Image.fromarray(image).resize((20, 20), Image.Resampling.BILINEAR, tuple(box.tolist()))
+        np.testing.assert_allclose(square, np.asarray(expected, np.float32), atol=1.02)
+
+
+@pytest.mark.parametrize("size", [9, 60])
+def test_gradients_are_those_of_finite_differences(size):
+    # In float64: of differences of float32 little is left.
+    with jax.enable_x64(True):
+        image, box = jnp.asarray(RANDOM.uniform(-1, 1, (3, 44, 48, 2))), BOXES.astype(jnp.float64)
+        weights = jnp.asarray(RANDOM.standard_normal((3, size, size, 2)))
+
+        @jax.jit
+        def total(image, box):
+            return jnp.sum(weights * crop_faces(image, box, size))
+
+        to_image, to_box = jax.grad(total, argnums=(0, 1))(image, box)
+        along, moved = (jnp.asarray(RANDOM.standard_normal(x.shape)) for x in (image, box))
+        step = 1e-7
+        by_image = (total(image + step * along, box) - total(image - step * along, box)) / (2 * step)
+        np.testing.assert_allclose(jnp.vdot(to_image, along), by_image, rtol=1e-5)
+        moved = moved.at[1].set(0.0)  # a border of the frame is a kink
+        by_box = (total(image, box + step * moved) - total(image, box - step * moved)) / (2 * step)
+        np.testing.assert_allclose(jnp.vdot(to_box, moved), by_box, rtol=1e-4)
+
+
+def test_every_pixel_of_a_face_that_shrinks_gets_its_gradient():
+    image, box = jnp.zeros((1, 256, 256, 3)), jnp.asarray([[20.0, 30.0, 240.0, 250.0]])
+    gradient = jax.jit(jax.grad(lambda image: crop_faces(image, box, 28).sum()))(image)
+    assert (np.asarray(gradient)[0, 30:250, 20:240] > 0).all()
+
+
+def test_vmap_equals_a_loop_and_bfloat16_keeps_its_places():
+    images = jnp.asarray(RANDOM.uniform(-1, 1, (2, 3, 44, 48, 3)), jnp.float32)
+    found = jax.vmap(lambda image: crop_faces(image, BOXES, 20))(images)
+    np.testing.assert_allclose(found[1], crop_faces(images[1], BOXES, 20), atol=1e-6)
+    coarse = crop_faces(images[0].astype(jnp.bfloat16), BOXES, 20)
+    assert coarse.dtype == jnp.bfloat16
+    np.testing.assert_allclose(coarse.astype(jnp.float32), found[0], atol=2**-7)
+
+
+def test_boxes_of_another_count_are_refused():
+    with pytest.raises(InputError, match=r"boxes of shape \(4,\) for 1 images"):
+        crop_faces(jnp.zeros((1, 8, 8, 3)), jnp.zeros(4), 4)
