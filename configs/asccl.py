@@ -43,6 +43,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.model.weight_gradient = config_dict.placeholder(str)  # paper: stopped
     config.model.border = config_dict.placeholder(str)  # inside; the released code wraps
     config.model.mask_same_centre = config_dict.placeholder(bool)  # False in paper and code
+    config.model.resizing = config_dict.placeholder(str)  # antialiased; released training samples
     config.model.channel_order = config_dict.placeholder(str)  # rgb; released training is bgr
     config.model.bn_group_size = 8  # one GPU with batch 8 as published; 0: the global batch
     config.init_from = ""  # directory of a metric to start from; "": random weights

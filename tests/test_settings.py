@@ -25,6 +25,7 @@ def test_paper_and_released_differ_in_exactly_the_documented_switches():
         "frozen_statistics": ("running", "batch"),
         "channel_order": ("rgb", "bgr"),
         "similarity_axis": ("channels", "pairs"),
+        "resizing": ("antialiased", "sampled"),
     }
 
 

@@ -303,6 +303,27 @@ def test_a_term_of_weight_zero_is_not_computed(state, updated, fields, gone):
     assert not scalars.keys() - updated[1].keys()
 
 
+def test_the_supervision_is_told_where_the_frames_belong(state):
+    class Asked(FrameSupervision):
+        def __call__(self, fake, real, statistics, key, *, scene, **others):
+            terms = {f"frame{k}": jnp.sum(x) for k, x in enumerate(scene.image)}
+            terms |= {
+                f"box{k}": jnp.dot(x, jnp.asarray([1.0, 10.0, 100.0, 1000.0])) for k, x in enumerate(scene.face_box)
+            }
+            return jnp.sum(fake * scene.mask), (terms, statistics)
+
+    batch = sequences(2, frames=4)
+    boxes = np.random.default_rng(3).uniform(1, 15, (2, 4, 4)).astype(np.float32)
+    batch = batch.replace(face_box=boxes)
+    task = dataclasses.replace(TASK, supervision=Asked(perceptual=squared), adversaries=NO_ADVERSARIES)
+    _, scalars = run(task.update, state, batch)
+    own = batch.image[:, 2:].reshape(4, -1).astype(np.float64)
+    np.testing.assert_allclose([scalars[f"renderer/frame{k}"] for k in range(4)], (own / 127.5 - 1).sum(1), rtol=1e-3)
+    np.testing.assert_allclose(
+        [scalars[f"renderer/box{k}"] for k in range(4)], boxes[:, 2:].reshape(4, 4) @ [1, 10, 100, 1000], rtol=1e-5
+    )
+
+
 def test_networks_of_no_term_stay_and_so_do_their_optimisers(state):
     task = dataclasses.replace(TASK, adversaries=NO_ADVERSARIES, optimizer=adam(1.0, b1=0.5))
     begun = task.init(jax.random.key(3))
