@@ -62,10 +62,7 @@ class ShardTask:
         if fields["key"] != self.key or not (self.output / fields["entry"]["shard"]["name"]).is_file():
             return None
         entry = fields["entry"]
-        clips = {
-            name: ClipEntry(**{**clip, "frames": tuple(map(tuple, clip["frames"]))})
-            for name, clip in entry["clips"].items()
-        }
+        clips = {name: ClipEntry.from_fields(clip) for name, clip in entry["clips"].items()}
         return ShardEntry(**{**entry, "shard": Shard(**entry["shard"]), "clips": clips})
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from asccl_jax.data.dataset_reader import read_pairs
 from asccl_jax.data.dataset_writer import (
     ClipSource,
+    RenderShard,
     ShardEntry,
     finish_dataset,
     write_frame_shard,
@@ -56,14 +57,17 @@ class ShardTask(Task):
     @functools.cached_property
     def key(self) -> str:
         """See `Task`."""
-        return digest(self.split, self.number, self.count, self.keys)
+        return digest(self.split, self.number, self.count, self.keys, "flags noted")
 
     def is_done(self) -> bool:
         """See `Task`; both files must be there, too."""
         status = self.work.status(self.step, self.name, self.key)
         if status is None:
             return False
-        files = (self.output / status["entry"]["shard"]["name"], self._render_folder / status["renders"]["name"])
+        files = (
+            self.output / status["entry"]["shard"]["name"],
+            self._render_folder / status["renders"]["shard"]["name"],
+        )
         return status["problem"] is not None or all(path.is_file() for path in files)
 
     @property
@@ -80,19 +84,17 @@ class ShardTask(Task):
     def _source(self, kind: str) -> RecordSource:
         return RecordSource([self.work.file("clips", name, f".{kind}.tfrecord") for name in self.clips])
 
-    def result(self) -> tuple[ShardEntry, Shard]:
+    def result(self) -> tuple[ShardEntry, RenderShard]:
         """Returns what the manifest is to say of both shards."""
         status = self.work.status(self.step, self.name, self.key)
         if status is None or status["problem"] is not None:
             reason = "was not written" if status is None else status["problem"]
             raise RuntimeError(f"shard {self.name}: {reason}; give the same command again")
         entry = status["entry"]
-        clips = {
-            name: ClipEntry(**{**clip, "frames": tuple(map(tuple, clip["frames"]))})
-            for name, clip in entry["clips"].items()
-        }
+        clips = {name: ClipEntry.from_fields(clip) for name, clip in entry["clips"].items()}
         frames = ShardEntry(**{**entry, "shard": Shard(**entry["shard"]), "clips": clips})
-        return frames, Shard(**status["renders"])
+        renders = status["renders"]
+        return frames, RenderShard(Shard(**renders["shard"]), renders["flags"])
 
 
 def plan_shards(
@@ -139,7 +141,7 @@ def finish_records(
 ) -> Manifest:
     """Writes the manifest over finished shards; pairs of clips of an input data set are taken along."""
     results = [task.result() for task in tasks]
-    renders: dict[str, list[Shard]] = collections.defaultdict(list)
+    renders: dict[str, list[RenderShard]] = collections.defaultdict(list)
     for entry, shard in results:
         renders[entry.split].append(shard)
     sources = {

@@ -7,8 +7,10 @@ source frame each of their pixels lies, so that everything after this file works
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import simplejpeg
@@ -16,7 +18,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from asccl_jax.data.frames import FrameStore
-from asccl_jax.data.manifest import read_manifest
+from asccl_jax.data.manifest import MANIFEST_NAME, Manifest, read_manifest
 from data_prep.decode import BrokenMediaError, Frame, read_frames
 from DECA_torch_bridge.reconstruct.folders import subject_images
 from DECA_torch_bridge.reconstruct.inputs import InputClip
@@ -70,10 +72,9 @@ def _video(item: InputClip, image_fps: float) -> Iterator[SourceFrame]:
 
 def _records(item: InputClip, image_fps: float) -> Iterator[SourceFrame]:
     del image_fps
-    manifest = read_manifest(item.clip.video)
-    entry = manifest.clips[item.name]
-    store = FrameStore(item.clip.video, entry.split)
-    for index in entry.positions().tolist():
+    directory = item.clip.video
+    store = _store(directory, item.split, _written(directory))
+    for index in store.index.positions(item.name).tolist():
         record = store.record(item.name, index)
         corner, extent = record.crop_box[:2].astype(np.float64), np.diff(record.crop_box.reshape(2, 2), axis=0)[0]
         image = simplejpeg.decode_jpeg(record.image, "RGB")
@@ -83,6 +84,23 @@ def _records(item: InputClip, image_fps: float) -> Iterator[SourceFrame]:
         placement = np.array([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]])
         landmarks = (record.landmarks - shift) / scale
         yield SourceFrame(index, record.time_s, image, placement, landmarks.astype(np.float32))
+
+
+@functools.lru_cache(maxsize=8)
+def _store(directory: Path, split: str, written: tuple[int, int]) -> FrameStore:
+    """The frames of a split, opened once a process: a manifest of thousands of clips takes a second to read."""
+    return FrameStore(directory, split, manifest=_manifest(directory, written))
+
+
+@functools.lru_cache(maxsize=1)
+def _manifest(directory: Path, written: tuple[int, int]) -> Manifest:
+    del written  # what tells one manifest from the next
+    return read_manifest(directory)
+
+
+def _written(directory: Path) -> tuple[int, int]:
+    stat = (directory / MANIFEST_NAME).stat()
+    return stat.st_mtime_ns, stat.st_ino
 
 
 def _folder(item: InputClip, image_fps: float) -> Iterator[SourceFrame]:

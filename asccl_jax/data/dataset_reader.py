@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import simplejpeg
+from jaxtyping import Int64
 
-from asccl_jax.data.manifest import Manifest, kind_directory, read_manifest
+from asccl_jax.data.atomic import write_atomically
+from asccl_jax.data.frame_shard import flag_runs
+from asccl_jax.data.manifest import FrameIndex, Manifest, kind_directory, read_manifest
 from asccl_jax.data.records import RecordSource, file_sha256
 from asccl_jax.data.schema import RECORD_TYPES, ClipPairRecord, ComparisonRecord, FrameRecord, Kind, RenderRecord
 from asccl_jax.errors import InputError
 
-__all__ = ["describe_dataset", "open_records", "read_comparisons", "read_pairs", "verify_dataset"]
+__all__ = [
+    "describe_dataset",
+    "open_records",
+    "read_comparisons",
+    "read_pairs",
+    "read_render_flags",
+    "verify_dataset",
+]
+
+_FLAGS_NAME = "flags.json"
+"""Beside the renders of a data set whose manifest does not tell their flags."""
+
+_LOG = logging.getLogger(__name__)
 
 
 def open_records(directory: Path | str, manifest: Manifest, split: str, kind: Kind) -> RecordSource:
@@ -44,6 +61,47 @@ def read_comparisons(directory: Path | str, split: str) -> list[ComparisonRecord
     return [ComparisonRecord.decode(data) for data in source]
 
 
+def read_render_flags(directory: Path | str, manifest: Manifest, split: str) -> dict[str, Int64[np.ndarray, " n"]]:
+    """Returns the flags of the kept frames of every clip of a split that has renders, by the clip's id.
+
+    The manifest tells them. One of before it did has all records read once, and what is found is kept in a file
+    beside them, if it may be written.
+    """
+    clips = {name: clip for name, clip in manifest.clips.items() if clip.split == split}
+    known = {name: flags for name, clip in clips.items() if (flags := clip.frame_flags()) is not None}
+    if len(known) == len(clips):
+        return known
+    index = FrameIndex(manifest, split)
+    found = _old_flags(Path(directory), manifest, split)
+    return {name: found[index.all_records(name)] for name in clips}
+
+
+def _old_flags(directory: Path, manifest: Manifest, split: str) -> Int64[np.ndarray, " n"]:
+    """The flags of all records of a split whose manifest does not tell them."""
+    path = kind_directory(directory, "renders") / f"{split}-{_FLAGS_NAME}"
+    shards = [shard.sha256 for shard in manifest.split(split).renders]
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        flags = np.repeat(*np.array(kept["flags"], np.int64).T)
+        if kept["shards"] == shards and len(flags) == manifest.split(split).records("renders"):
+            return flags
+    except (OSError, ValueError, TypeError, KeyError):
+        pass  # not there yet, or of nobody's use: it is made of the records
+    _LOG.warning("%s: reads the flags of all renders of split %r, as its manifest is an older one", directory, split)
+    source = open_records(directory, manifest, split, "renders")
+    flags = np.array([RenderRecord.decode_field(data, "flags") for data in source], np.int64)
+    try:
+        write_atomically(path, json.dumps({"shards": shards, "flags": flag_runs(flags.tolist())}))
+    except OSError as error:
+        _LOG.warning(
+            "%s cannot be written (%s): every start reads all of them again; give the data set's own `asccl"
+            " reconstruct` command again, or open it once where it may be written",
+            path,
+            error.strerror,
+        )
+    return flags
+
+
 def verify_dataset(directory: Path | str) -> list[str]:
     """Returns what is wrong with a data set, a line each: checksums, records, images, clip table.
 
@@ -67,13 +125,14 @@ def verify_dataset(directory: Path | str) -> list[str]:
 def _verify_shards(directory: Path, manifest: Manifest, split: str, kind: Kind) -> None:
     source = open_records(directory, manifest, split, kind)
     expected = _frames_by_table(manifest, split)
+    flags = _flags_by_table(manifest, split)
     for number, data in enumerate(source):
         try:
             record = RECORD_TYPES[kind].decode(data)
             if isinstance(record, FrameRecord):
                 _verify_frame(record, next(expected), manifest.image_size)
             elif isinstance(record, RenderRecord):
-                _verify_render(record, next(expected))
+                _verify_render(record, next(expected), next(flags))
         except InputError as error:
             raise InputError(f"{source.describe(number)}: {error}") from error
     for path, shard in zip(source.paths, manifest.split(split).shards(kind), strict=True):
@@ -84,10 +143,22 @@ def _verify_shards(directory: Path, manifest: Manifest, split: str, kind: Kind) 
 
 
 def _frames_by_table(manifest: Manifest, split: str) -> Iterator[tuple[str, int]]:
-    clips = [(clip.shard, clip.first_record, name) for name, clip in manifest.clips.items() if clip.split == split]
-    for _, _, name in sorted(clips):
+    for name in _clips_by_table(manifest, split):
         for position in manifest.clips[name].positions().tolist():
             yield name, position
+
+
+def _flags_by_table(manifest: Manifest, split: str) -> Iterator[int | None]:
+    """The flags of each render in the order of the records, None where the manifest does not tell them."""
+    for name in _clips_by_table(manifest, split):
+        clip = manifest.clips[name]
+        flags = clip.frame_flags()
+        yield from [None] * clip.frame_count if flags is None else flags.tolist()
+
+
+def _clips_by_table(manifest: Manifest, split: str) -> list[str]:
+    clips = [(clip.shard, clip.first_record, name) for name, clip in manifest.clips.items() if clip.split == split]
+    return [name for _, _, name in sorted(clips)]
 
 
 def _verify_frame(frame: FrameRecord, expected: tuple[str, int], image_size: int) -> None:
@@ -101,10 +172,14 @@ def _verify_frame(frame: FrameRecord, expected: tuple[str, int], image_size: int
         raise InputError(f"its image has shape {shape}, expected {image_size} x {image_size} in colour")
 
 
-def _verify_render(render: RenderRecord, expected: tuple[str, int]) -> None:
+def _verify_render(render: RenderRecord, expected: tuple[str, int], flags: int | None) -> None:
     if (render.clip, render.frame) != expected:
         raise InputError(
             f"render {render.frame} of {render.clip!r}, the clip table says {expected[1]} of {expected[0]!r}"
+        )
+    if flags not in (None, render.flags):
+        raise InputError(
+            f"render {render.frame} of {render.clip!r} has flags {render.flags}, the clip table says {flags}"
         )
     for name, feature in render.features().items():
         content = getattr(render, name)

@@ -15,7 +15,13 @@ from typing import Any
 import numpy as np
 
 from asccl_jax.data.atomic import PARTIAL_SUFFIX, remove_file
-from asccl_jax.data.frame_shard import ShardEntry, read_frame_shard, write_frame_shard, write_render_shard
+from asccl_jax.data.frame_shard import (
+    RenderShard,
+    ShardEntry,
+    read_frame_shard,
+    write_frame_shard,
+    write_render_shard,
+)
 from asccl_jax.data.manifest import (
     MANIFEST_NAME,
     ClipEntry,
@@ -44,6 +50,7 @@ from asccl_jax.errors import InputError
 
 __all__ = [
     "ClipSource",
+    "RenderShard",
     "ShardEntry",
     "begin_dataset",
     "extend_dataset",
@@ -80,7 +87,7 @@ def finish_dataset(
     sources: Mapping[str, ClipSource] | None = None,
     pairs: Mapping[str, Iterable[ClipPairRecord]] | None = None,
     comparisons: Mapping[str, Iterable[ComparisonRecord]] | None = None,
-    renders: Mapping[str, Sequence[Shard]] | None = None,
+    renders: Mapping[str, Sequence[RenderShard]] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Writes all that follows from the frame shards, the manifest last.
@@ -92,7 +99,7 @@ def finish_dataset(
       sources: Frame rate and source of each clip by its id.
       pairs: Aligned clip pairs by split.
       comparisons: Controlled comparisons by split.
-      renders: Shards of `write_render_shard` by split, in order; they lie in the directory already.
+      renders: What `write_render_shard` returned, by split, in order; they lie in the directory already.
       settings: How the data was prepared; anything JSON can hold.
 
     Returns:
@@ -117,8 +124,13 @@ def finish_dataset(
         if clip in clips:
             clips[clip] = dataclasses.replace(clips[clip], fps=float(source.fps), source=source.source)
     drawn = renders or {}
+    for clip, flags in (
+        (clip, flags) for found in drawn.values() for one in found for clip, flags in one.flags.items()
+    ):
+        if clip in clips:
+            clips[clip] = dataclasses.replace(clips[clip], flags=tuple((value, count) for value, count in flags))
     splits = {
-        split: Split(frames=_split_shards(entries, split), renders=tuple(drawn.get(split, ())))
+        split: Split(frames=_split_shards(entries, split), renders=tuple(one.shard for one in drawn.get(split, ())))
         for split in sorted({entry.split for entry in entries})
     }
     manifest = Manifest(name=name, image_size=sizes.pop(), splits=splits, clips=clips, settings=dict(settings or {}))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import simplejpeg
@@ -13,7 +15,7 @@ from asccl_jax.data.records import RecordSource, RecordWriter, file_sha256
 from asccl_jax.data.schema import EMOTIONS, UNLABELLED, FrameRecord, RenderRecord
 from asccl_jax.errors import InputError
 
-__all__ = ["ShardEntry", "read_frame_shard", "write_frame_shard", "write_render_shard"]
+__all__ = ["RenderShard", "ShardEntry", "read_frame_shard", "write_frame_shard", "write_render_shard"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,19 @@ class ShardEntry:
     shard: Shard
     image_size: int | None
     clips: Mapping[str, ClipEntry]
+
+
+@dataclasses.dataclass(frozen=True)
+class RenderShard:
+    """One finished shard of renders, as `finish_dataset` wants it.
+
+    Attributes:
+      shard: Its line in the manifest.
+      flags: Runs (flags, frames) of each clip by its id, see `ClipEntry.flags`.
+    """
+
+    shard: Shard
+    flags: Mapping[str, Sequence[tuple[int, int]]]
 
 
 def write_frame_shard(
@@ -83,8 +98,8 @@ def read_frame_shard(directory: Path | str, split: str, shard: int, shard_count:
 
 def write_render_shard(
     directory: Path | str, split: str, shard: int, shard_count: int, renders: Iterable[RenderRecord]
-) -> Shard:
-    """Writes one shard of renders, whole or not at all, and returns its line in the manifest.
+) -> RenderShard:
+    """Writes one shard of renders, whole or not at all, and returns what `finish_dataset` wants to know of it.
 
     Args:
       directory: The data set's directory.
@@ -100,6 +115,7 @@ def write_render_shard(
     folder = kind_directory(Path(directory), "renders")
     folder.mkdir(exist_ok=True)
     absent: frozenset[str] | None = None
+    flags: dict[str, list[int]] = collections.defaultdict(list)
     with RecordWriter(folder / name) as writer:
         for render in renders:
             if absent not in (None, render.absent()):
@@ -108,8 +124,20 @@ def write_render_shard(
                     f" {sorted(absent or ())}; one data set has one kind of pictures"
                 )
             absent = render.absent()
+            flags[render.clip].append(render.flags)
             writer.write(render.encode())
-    return Shard(name, writer.records, writer.sha256)
+    return RenderShard(
+        Shard(name, writer.records, writer.sha256), {clip: flag_runs(found) for clip, found in flags.items()}
+    )
+
+
+def flag_runs(flags: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """Returns the flags of a clip's frames as runs (flags, frames).
+
+    >>> flag_runs([0, 0, 9, 0])
+    ((0, 2), (9, 1), (0, 1))
+    """
+    return tuple((value, len(list(run))) for value, run in itertools.groupby(map(int, flags)))
 
 
 class _ClipTable:

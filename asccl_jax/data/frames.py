@@ -10,7 +10,7 @@ import simplejpeg
 from jaxtyping import UInt8
 
 from asccl_jax.data.dataset_reader import open_records
-from asccl_jax.data.manifest import FrameIndex, read_manifest
+from asccl_jax.data.manifest import FrameIndex, Manifest, read_manifest
 from asccl_jax.data.schema import FrameRecord
 from asccl_jax.errors import InputError
 
@@ -25,6 +25,7 @@ class FrameStore:
     Args:
       directory: Data set.
       split: Its split.
+      manifest: The data set's manifest, where it has been read already.
 
     Attributes:
       manifest: The data set's manifest.
@@ -35,8 +36,8 @@ class FrameStore:
       InputError: No such data set or split, or a shard that is missing or truncated.
     """
 
-    def __init__(self, directory: Path | str, split: str) -> None:
-        self.manifest = read_manifest(directory)
+    def __init__(self, directory: Path | str, split: str, *, manifest: Manifest | None = None) -> None:
+        self.manifest = read_manifest(directory) if manifest is None else manifest
         self.index = FrameIndex(self.manifest, split)
         self.image_size = self.manifest.image_size
         self._records = open_records(directory, self.manifest, split, "frames")

@@ -92,6 +92,8 @@ class ClipEntry:
       shard: Number of the shard in the split.
       first_record: Number of the clip's first frame in that shard.
       frames: Runs (first, last) of the positions in the source video that were kept, both ends included.
+      flags: Runs (flags, frames) of what a reconstruction says of the kept frames (see `schema.RenderRecord`); empty
+        where nothing was reconstructed, and in manifests of before they were noted.
     """
 
     speaker: str
@@ -103,16 +105,29 @@ class ClipEntry:
     shard: int
     first_record: int
     frames: tuple[tuple[int, int], ...]
+    flags: tuple[tuple[int, int], ...] = ()
 
     @property
     def frame_count(self) -> int:
         """Frames kept."""
         return sum(last - first + 1 for first, last in self.frames)
 
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, Any]) -> ClipEntry:
+        """Returns the entry of what `dataclasses.asdict` made, as it comes back from JSON."""
+        runs = {name: tuple((int(one), int(two)) for one, two in fields.get(name, ())) for name in ("frames", "flags")}
+        return cls(**{**fields, **runs})
+
     def positions(self) -> Int64[np.ndarray, " n"]:
         """Returns the position in the source video of each kept frame."""
         runs = [np.arange(first, last + 1) for first, last in self.frames]
         return np.concatenate(runs) if runs else np.zeros(0, np.int64)
+
+    def frame_flags(self) -> Int64[np.ndarray, " n"] | None:
+        """Returns the flags of each kept frame, or None where the manifest does not tell them."""
+        if not self.flags:
+            return None
+        return np.repeat(*np.array(self.flags, np.int64).T)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +162,11 @@ class Manifest:
 
     def to_json(self) -> str:
         """Returns the manifest as JSON text; equal manifests give equal text."""
-        return json.dumps(dataclasses.asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        fields = dataclasses.asdict(self)
+        for clip in fields["clips"].values():
+            if not clip["flags"]:  # of data that nothing was reconstructed of
+                del clip["flags"]
+        return json.dumps(fields, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -167,10 +186,7 @@ class Manifest:
                 name: Split(**{kind: tuple(Shard(**shard) for shard in _listed(split, kind)) for kind in RECORD_TYPES})
                 for name, split in fields.pop("splits").items()
             }
-            clips = {
-                name: ClipEntry(**{**clip, "frames": tuple((int(first), int(last)) for first, last in clip["frames"])})
-                for name, clip in fields.pop("clips").items()
-            }
+            clips = {name: ClipEntry.from_fields(clip) for name, clip in fields.pop("clips").items()}
             manifest = cls(splits=splits, clips=clips, **fields)
             _check_splits(manifest)
             _check_clips(manifest)
@@ -253,6 +269,9 @@ def _check_clips(manifest: Manifest) -> None:
         ends = [end for run in clip.frames for end in run]
         if any(b < a for a, b in clip.frames) or any(b <= a for a, b in zip(ends[1::2], ends[2::2], strict=False)):
             raise InputError(f"clip {name!r}: its frame runs are not in rising order")
+        counts = [count for _, count in clip.flags]
+        if counts and (min(counts) < 1 or sum(counts) != clip.frame_count):
+            raise InputError(f"clip {name!r}: flags of {sum(counts)} frames for {clip.frame_count} frames")
         span = (clip.first_record, clip.first_record + clip.frame_count, name)
         spans.setdefault((clip.split, clip.shard), []).append(span)
     for split_name, split in manifest.splits.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 
 from asccl_jax.data.aligned_frames import (
     AlignedClips,
@@ -16,7 +16,7 @@ from asccl_jax.data.aligned_frames import (
     decode_picture,
     find_runs,
 )
-from asccl_jax.data.dataset_reader import open_records
+from asccl_jax.data.dataset_reader import open_records, read_render_flags
 from asccl_jax.data.manifest import FrameIndex, read_manifest
 from asccl_jax.data.records import RecordSource
 from asccl_jax.data.schema import RenderRecord
@@ -76,8 +76,9 @@ class RecordClips(AlignedClips):
         self.clips, self.left_out = {}, {}
         for split in splits:
             self._check_pictures(self._records[split])
+            flags = read_render_flags(directory, manifest, split)
             for clip, entry in sorted(self._index[split].clips.items()):
-                trusted = self._trusted(split, clip, untrusted)
+                trusted = (flags[clip] & untrusted) == 0
                 positions = self._index[split].positions(clip)
                 if not trusted.all():
                     self.left_out[clip] = int((~trusted).sum())
@@ -97,14 +98,6 @@ class RecordClips(AlignedClips):
             raise InputError(
                 f"{self._directory}: its records have no {', '.join(sorted(absent))}; wrinkles need DECA's decoder"
             )
-
-    def _trusted(self, split: str, clip: str, untrusted: int) -> Bool[np.ndarray, " n"]:
-        numbers = self._index[split].all_records(clip)
-        if not untrusted:
-            return np.ones(len(numbers), bool)
-        records = self._records[split]
-        flags = [RenderRecord.decode_field(records[number], "flags") for number in numbers.tolist()]
-        return (np.array(flags, np.int64) & untrusted) == 0
 
     def _load(self, clip: str, frame: int) -> AlignedFrame:
         split = self.entry(clip).split

@@ -80,6 +80,7 @@ def _first_clip(fields):
         (lambda fields: _first_clip(fields).update(first_record=1), "starts at record 1"),
         (lambda fields: _first_clip(fields).update(frames=[[0, 5], [5, 10]]), "rising order"),
         (lambda fields: _first_clip(fields).update(frames=[[11, 0]]), "rising order"),
+        (lambda fields: _first_clip(fields).update(flags=[[0, 3]]), "flags of 3 frames for"),
         (lambda fields: _first_clip(fields).update(frames=[[0, 10**15]]), "expected 1000000000000001"),
     ],
 )
