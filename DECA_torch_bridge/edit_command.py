@@ -20,8 +20,9 @@ from jaxtyping import UInt8
 from asccl_jax.data.aligned_frames import decode_picture
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.dataset_reader import open_records
-from asccl_jax.data.growing_folder import growing_folder
+from asccl_jax.data.growing_folder import file_facts, growing_folder, is_made
 from asccl_jax.data.manifest import FrameIndex, Manifest, read_manifest
+from asccl_jax.data.records import file_sha256
 from asccl_jax.data.schema import RenderRecord
 from asccl_jax.data.track_list import clip_file_name
 from asccl_jax.data.twins import find_twins
@@ -55,6 +56,9 @@ examples:
 """
 
 
+_VERSION = 1
+"""Raised when equal sources and options give other pictures, so that old ones are not taken for them."""
+
 _LAST = "eyes"
 """Of the pictures of a frame the one that is written last."""
 
@@ -71,11 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     manifest = read_manifest(options.records)
+    assets = file_facts(options.assets)
     for clip, edit, folder in _asked(options, manifest):
-        if folder.is_dir() and options.twins and not options.overwrite:
-            continue
         edited = edit(_codes(options.records, clip))
-        with writing(folder), growing_folder(folder, _decisive(options, clip, edited)) as unfinished:
+        made_of = {**_decisive(options, manifest, clip, edited), "assets": assets}
+        if is_made(folder, made_of) and options.twins and not options.overwrite:
+            continue
+        with writing(folder), growing_folder(folder, made_of) as unfinished:
             _draw(options, manifest, clip, edited, unfinished)
         sys.stdout.write(f"{folder}: {len(edited)} frames of {clip}\n")
     return 0
@@ -111,15 +117,20 @@ def _on_one_thread(items: Iterator[Item]) -> Iterator[Item]:
         yield from items
 
 
-def _decisive(options: argparse.Namespace, clip: str, edited: CodeDict) -> dict[str, Any]:
-    """What the pictures of an edit depend on: no other is gone on with."""
-    arrays = (edited.frame_index, edited.shape, edited.exp, edited.pose, edited.cam)
+def _decisive(options: argparse.Namespace, manifest: Manifest, clip: str, edited: CodeDict) -> dict[str, Any]:
+    """What the pictures of an edit depend on besides the head: no other is gone on with."""
+    codes = hashlib.sha256()
+    for name, value in vars(edited).items():
+        codes.update(f"{name} {np.shape(value)}".encode() + (b"" if value is None else np.asarray(value).tobytes()))
     track = options.records / "tracks" / f"{clip_file_name(clip)}.npz"
+    index = FrameIndex(manifest, manifest.clips[clip].split)
+    stored = open_records(options.records, manifest, index.split, "renders")
     return {
+        "version": _VERSION,
         "clip": clip,
-        "codes": hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest(),
-        "track": [str(track.absolute()), track.stat().st_mtime_ns if track.is_file() else None],
-        "assets": None if options.assets is None else str(options.assets.absolute()),
+        "codes": codes.hexdigest(),
+        "track": file_sha256(track) if track.is_file() else None,
+        "renders": stored.digest(index.all_records(clip).tolist()),
         **{name: getattr(options, name) for name in ("detail", "compat", "device", "batch")},
     }
 

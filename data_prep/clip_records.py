@@ -17,12 +17,12 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from asccl_jax.data.atomic import write_atomically
+from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.data.records import RecordWriter
 from asccl_jax.data.schema import FrameRecord
 from asccl_jax.errors import InputError
@@ -168,7 +168,7 @@ def clip_key(clip: Clip, settings: ClipSettings) -> str:
         "version": PREPARATION_VERSION,
         "clip": dataclasses.asdict(clip),
         "settings": dataclasses.asdict(settings),
-        "files": [_fingerprint(path) for path in (clip.video, clip.audio, clip.landmarks) if path is not None],
+        "files": file_facts(clip.video, clip.audio, clip.landmarks),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -275,13 +275,3 @@ def _chunks(frames: Iterator[Frame]) -> Iterator[Sequence[Frame]]:
 def _mean_fps(times_s: Sequence[float]) -> float:
     span = times_s[-1] - times_s[0]
     return round((len(times_s) - 1) / span, 4) if span > 0 else 0.0
-
-
-def _fingerprint(path: Path) -> list[Any]:
-    """What changes when a file, or a folder of images, does."""
-    try:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        stats = [(file.name, file.stat()) for file in files]
-    except OSError:
-        return [str(path)]
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]

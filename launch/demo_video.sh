@@ -34,6 +34,7 @@ fi
 
 say "1/3 The networks -> $networks"
 bash launch/quickstart.sh "$networks"
+steps="$(cat "$networks"/.done/*)"
 
 if [ -n "$video" ]; then
   name="$(basename "${video%.*}")"
@@ -59,10 +60,9 @@ shown=("source=$video")
 for emotion in "${emotions[@]}"; do
   result="$place/fake/$emotion.mp4"
   shown+=("$emotion=$result")
-  if [ ! -e "$result" ]; then
-    asccl manipulate "$video" --emotion "$emotion" --manipulator "$networks/manipulator" --renderer "$renderer" \
-      --work "$place/work" --output "$result" "${options[@]}"
-  fi
+  [ -e "$result" ] || rm -f "$place/.done/$emotion"
+  once "$place" "$emotion" asccl manipulate "$video" --emotion "$emotion" --manipulator "$networks/manipulator" \
+    --renderer "$renderer" --work "$place/work" --output "$result" --overwrite "${options[@]}"
 done
 
 say "3/3 Side by side -> $place/side_by_side.mp4, $place/side_by_side.png"

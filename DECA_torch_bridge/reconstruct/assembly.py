@@ -94,7 +94,8 @@ class ShardTask(Task):
         clips = {name: ClipEntry.from_fields(clip) for name, clip in entry["clips"].items()}
         frames = ShardEntry(**{**entry, "shard": Shard(**entry["shard"]), "clips": clips})
         renders = status["renders"]
-        return frames, RenderShard(Shard(**renders["shard"]), renders["flags"])
+        flags = {clip: tuple((value, count) for value, count in runs) for clip, runs in renders["flags"].items()}
+        return frames, RenderShard(Shard(**renders["shard"]), flags)
 
 
 def plan_shards(

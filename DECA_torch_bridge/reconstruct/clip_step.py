@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from asccl_jax.data.codes import CodeDict
+from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.geometry.affine import joined
 from asccl_jax.infer.prefetch import prefetched
 from data_prep.decode import BrokenMediaError
@@ -29,7 +30,7 @@ from DECA_torch_bridge.reconstruct.smoothing import fill_gaps, smooth_codes
 from DECA_torch_bridge.reconstruct.sources import SourceFrame, chunks, read_source
 from DECA_torch_bridge.reconstruct.speaker_step import load_shape
 from DECA_torch_bridge.reconstruct.track_step import Track
-from DECA_torch_bridge.reconstruct.work import Step, Task, WorkFolder, digest, fingerprint
+from DECA_torch_bridge.reconstruct.work import Step, Task, WorkFolder, digest
 from DECA_torch_bridge.renderer import Renderer
 from DECA_torch_bridge.view import View
 
@@ -88,7 +89,7 @@ class ClipTask(Task):
     def key(self) -> str:
         """See `Task`."""
         placing = dataclasses.asdict(self.placing)
-        assets = fingerprint(self.encoder.assets)
+        assets = file_facts(self.encoder.assets)
         return digest(self.track_key, self.speaker, self.encoder.described(), assets, placing)
 
     def is_done(self) -> bool:

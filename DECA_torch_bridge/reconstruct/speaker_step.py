@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from asccl_jax.data.atomic import atomic_file
+from asccl_jax.data.growing_folder import file_facts
 from DECA_torch_bridge.fitting.clip_fit import SpeakerShape
 from DECA_torch_bridge.reconstruct.encoders import frames_of, make_encoder
 from DECA_torch_bridge.reconstruct.inputs import InputClip
 from DECA_torch_bridge.reconstruct.settings import EncoderSettings, TrackSettings
 from DECA_torch_bridge.reconstruct.sources import read_source
 from DECA_torch_bridge.reconstruct.track_step import Track
-from DECA_torch_bridge.reconstruct.work import Step, Task, WorkFolder, digest, fingerprint
+from DECA_torch_bridge.reconstruct.work import Step, Task, WorkFolder, digest
 
 __all__ = ["SpeakerTask", "load_shape", "save_shape"]
 
@@ -54,7 +55,7 @@ class SpeakerTask(Task):
         """See `Task`."""
         encoder = self.encoder.described()
         encoder.pop("smooth")
-        return digest(self.speaker, self.neutral, self.track_keys, encoder, fingerprint(self.encoder.assets))
+        return digest(self.speaker, self.neutral, self.track_keys, encoder, file_facts(self.encoder.assets))
 
     def compute(self) -> dict[str, Any]:
         """Writes the shape."""

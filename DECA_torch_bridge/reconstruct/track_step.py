@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from asccl_jax.data.atomic import write_atomically
+from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.data.manifest import MANIFEST_NAME
 from data_prep.decode import BrokenMediaError
 from data_prep.landmarks import LandmarkBackend, LandmarkSettings, make_backend
@@ -21,7 +22,7 @@ from DECA_torch_bridge.reconstruct.frame_bar import counted
 from DECA_torch_bridge.reconstruct.inputs import InputClip
 from DECA_torch_bridge.reconstruct.settings import TrackSettings
 from DECA_torch_bridge.reconstruct.sources import SourceFrame, chunks, read_source, require_frames
-from DECA_torch_bridge.reconstruct.work import Step, Task, WorkFolder, digest, fingerprint
+from DECA_torch_bridge.reconstruct.work import Step, Task, WorkFolder, digest
 
 __all__ = ["Track", "TrackTask"]
 
@@ -98,7 +99,7 @@ class TrackTask(Task):
             paths = [clip.video / "images", clip.video / "DECA", clip.landmarks]
         settings = dataclasses.asdict(self.settings)
         settings["landmarks"].pop("device")
-        return digest(dataclasses.asdict(clip), kind, settings, fingerprint(*paths))
+        return digest(dataclasses.asdict(clip), kind, settings, file_facts(*paths))
 
     def compute(self) -> dict[str, Any]:
         """Writes the track and returns what was found."""

@@ -20,7 +20,7 @@ from asccl_jax.errors import InputError
 from data_prep.decode import BrokenMediaError
 from DECA_torch_bridge.reconstruct.one_thread import one_thread
 
-__all__ = ["Step", "Task", "WorkFolder", "digest", "fingerprint"]
+__all__ = ["Step", "Task", "WorkFolder", "digest"]
 
 Step = Literal["tracks", "speakers", "clips", "shards"]
 
@@ -130,18 +130,3 @@ def digest(*parts: Any) -> str:
     """Returns a digest of anything JSON can hold, paths as text."""
     text = json.dumps([RECONSTRUCTION_VERSION, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def fingerprint(*paths: Path | None) -> list[Any]:
-    """Returns what changes when one of the files, or of the files right in one of the folders, does."""
-    found: list[Any] = []
-    for path in paths:
-        if path is None:
-            continue
-        try:
-            files = sorted(path.iterdir()) if path.is_dir() else [path]
-            stats = [(file.name, file.stat()) for file in files if file.is_file()]
-            found.append([[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats])
-        except OSError:
-            found.append(str(path))
-    return found

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from asccl_jax.data.atomic import write_atomically
+from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.data.rendered_records import UNTRUSTED
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.errors import InputError, exit_on_input_error, writing
@@ -24,7 +25,6 @@ from DECA_torch_bridge.video.stage_runs import (
     StageOutcome,
     WorkFolder,
     digest,
-    file_facts,
     outcome_table,
     run_stages,
 )

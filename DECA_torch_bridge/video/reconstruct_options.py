@@ -7,11 +7,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.data.schema import EMOTIONS, UNLABELLED
 from asccl_jax.errors import InputError
 from data_prep.landmarks import BACKENDS
 from DECA_torch_bridge.video.child_process import python_words
-from DECA_torch_bridge.video.stage_runs import file_facts
 
 __all__ = ["ReconstructOptions", "add_reconstruct_options", "reconstruct_options"]
 

@@ -21,7 +21,7 @@ from asccl_jax.data.atomic import write_atomically
 from asccl_jax.errors import InputError, writing
 from DECA_torch_bridge.video.child_process import ChildError, Use, run_child
 
-__all__ = ["Stage", "StageOutcome", "WorkFolder", "digest", "file_facts", "outcome_table", "run_stages"]
+__all__ = ["Stage", "StageOutcome", "WorkFolder", "digest", "outcome_table", "run_stages"]
 
 VERSION = 1
 """Raised when equal settings give other results, so that old work is not taken up."""
@@ -231,19 +231,6 @@ def digest(*parts: Any) -> str:
     """Returns a digest of anything JSON can hold, paths as text."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_facts(*paths: Path | None) -> list[Any]:
-    """Returns what changes when one of the files, or of the files anywhere in one of the folders, does."""
-    found: list[Any] = []
-    for path in paths:
-        if path is None or not path.exists():
-            found.append(None)
-            continue
-        files = sorted(path.rglob("*")) if path.is_dir() else [path]
-        stats = [(file.relative_to(path).as_posix(), file.stat()) for file in files if file.is_file()]
-        found.append([str(path.resolve()), [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]])
-    return found
 
 
 def outcome_table(outcomes: Sequence[StageOutcome]) -> str:

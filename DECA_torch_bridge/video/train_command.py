@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.errors import InputError, exit_on_input_error
 from DECA_torch_bridge.video.child_process import python_words
 from DECA_torch_bridge.video.input_checks import VideoCheck, check_disk, check_video, require_video
@@ -18,7 +19,7 @@ from DECA_torch_bridge.video.reconstruct_options import (
     add_reconstruct_options,
     reconstruct_options,
 )
-from DECA_torch_bridge.video.stage_runs import Stage, WorkFolder, digest, file_facts, outcome_table, run_stages
+from DECA_torch_bridge.video.stage_runs import Stage, WorkFolder, digest, outcome_table, run_stages
 from DECA_torch_bridge.video.trained_networks import require_network
 
 __all__ = ["main"]
@@ -84,7 +85,14 @@ def _run(options: argparse.Namespace, entries: Sequence[str]) -> int:
     if options.metric is None:
         say("note: no --metric: training without the supervision that the paper adds")
     stages = _stages(options, entries, reading, recipe=recipe, work=work.path)
+    trained_on = {"key": digest(reading.depends(video), file_facts(options.metric, options.from_renderer))}
     with work.claimed() as held:
+        if stages[-1].output.exists() and work.note("trained_on") not in ({}, trained_on):
+            raise InputError(
+                f"{work.option} {work.path}: the renderer there was trained on another video, or with other landmarks,"
+                f" head, metric or renderer to start from; give another folder, or remove {stages[-1].output}"
+            )
+        work.write_note("trained_on", trained_on)
         work.write_note("input", {"key": _input_key(options), **check.to_json()})
         outcomes = run_stages(stages, work, shown=sys.stderr.buffer, say=say, held=[held])
     renderer = stages[-1].output

@@ -8,6 +8,7 @@ import dataclasses
 import io
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int32, Int64, Real, UInt8
@@ -135,6 +136,10 @@ class AlignedClips(abc.ABC):
             shown = ", ".join(list(self.clips)[:5])
             raise InputError(f"no clip {clip!r} with usable frames; there are {len(self.clips)}, as {shown}")
         return self.clips[clip]
+
+    @abc.abstractmethod
+    def facts(self, clip: str) -> list[Any]:
+        """Returns what changes, as JSON has it, when a frame of a clip does or others can be used; reads no frame."""
 
     @abc.abstractmethod
     def _load(self, clip: str, frame: int) -> AlignedFrame:

@@ -128,7 +128,7 @@ def finish_dataset(
         (clip, flags) for found in drawn.values() for one in found for clip, flags in one.flags.items()
     ):
         if clip in clips:
-            clips[clip] = dataclasses.replace(clips[clip], flags=tuple((value, count) for value, count in flags))
+            clips[clip] = dataclasses.replace(clips[clip], flags=flags)
     splits = {
         split: Split(frames=_split_shards(entries, split), renders=tuple(one.shard for one in drawn.get(split, ())))
         for split in sorted({entry.split for entry in entries})

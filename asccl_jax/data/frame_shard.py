@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import simplejpeg
@@ -49,7 +49,7 @@ class RenderShard:
     """
 
     shard: Shard
-    flags: Mapping[str, Sequence[tuple[int, int]]]
+    flags: Mapping[str, tuple[tuple[int, int], ...]]
 
 
 def write_frame_shard(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -98,6 +99,12 @@ class RecordClips(AlignedClips):
             raise InputError(
                 f"{self._directory}: its records have no {', '.join(sorted(absent))}; wrinkles need DECA's decoder"
             )
+
+    def facts(self, clip: str) -> list[Any]:
+        """See `AlignedClips`."""
+        entry = self.entry(clip)
+        numbers = self._index[entry.split].all_records(clip)
+        return [self._region, entry.runs, self._records[entry.split].digest(numbers.tolist())]
 
     def _load(self, clip: str, frame: int) -> AlignedFrame:
         split = self.entry(clip).split

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -17,6 +18,7 @@ from asccl_jax.data.aligned_frames import (
     decode_picture,
     find_runs,
 )
+from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.data.schema import UNLABELLED
 from asccl_jax.errors import InputError
 from asccl_jax.geometry.face_box import mask_box
@@ -75,6 +77,13 @@ class FolderClips(AlignedClips):
                 split = "train" if place < training else "validation"
                 self.clips[clip] = RenderedClip(clip, name, UNLABELLED, "", split, fps, find_runs(np.array(frames)))
                 self._folders[clip] = subject, sequence
+
+    def facts(self, clip: str) -> list[Any]:
+        """See `AlignedClips`."""
+        subject, sequence = self._folders[clip]
+        runs = self.entry(clip).runs
+        # Of a flat folder with sub-folders beside it the latter count, too: work that was not needed, nothing stale.
+        return [runs, *file_facts(*(subject / kind / sequence for kind in _KINDS))]
 
     def _load(self, clip: str, frame: int) -> AlignedFrame:
         entry = self.entry(clip)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _SETTINGS_FILE = "manipulation.json"
+_VERSION = 1
+"""Raised when equal sources and settings give other results, so that old ones are not taken for them."""
 _SUFFIX = ".npz"
 
 _DESCRIPTION = """\
@@ -199,15 +201,17 @@ def _reference_styles(manipulator: Manipulator, references: Sequence[Path]) -> n
 
 def _settings(manipulator: Manipulator, options: argparse.Namespace) -> dict[str, Any]:
     """What decides the result of a folder's clips, for a later run to compare."""
+    from asccl_jax.data.records import file_sha256
     from asccl_jax.infer.claimed_folder import fingerprint
 
     names = ("emotion", "intensity", "base", "transition", "seed", "compat")
-    references = [str(path) for path in options.reference or ()]
+    references = [[str(path), file_sha256(path)] for path in options.reference or ()]
     chosen = {name: getattr(options, name) for name in names}
     return {
         "checkpoint": str(options.checkpoint),
         "weights": fingerprint(manipulator.variables),
         "reference": references,
+        "version": _VERSION,
         **chosen,
     }
 
@@ -218,13 +222,16 @@ def _edit_folder(
     options: argparse.Namespace,
     settings: dict[str, Any],
 ) -> int:
-    """Edits every clip that is not there yet; a bad one does not stop the others."""
+    """Edits every clip that is not there yet, or was edited as another one; a bad one does not stop the others."""
     import tqdm
 
+    from asccl_jax.data.growing_folder import is_made, making
+    from asccl_jax.data.records import file_sha256
     from asccl_jax.infer.claimed_folder import claim_folder
 
     claim_folder(options.output, _SETTINGS_FILE, settings, overwrite=options.overwrite)
-    wanted = [path for path in sources if options.overwrite or not (options.output / path.name).is_file()]
+    made_of = {path: {**settings, "source": file_sha256(path)} for path in sources}
+    wanted = [path for path in sources if options.overwrite or not is_made(options.output / path.name, made_of[path])]
     faults = []
     for path in tqdm.tqdm(wanted, unit="clip", dynamic_ncols=True, disable=None):
         try:
@@ -232,7 +239,7 @@ def _edit_folder(
         except InputError as error:
             faults.append(str(error))
             continue
-        with writing(options.output / path.name):
+        with writing(options.output / path.name), making(options.output / path.name, made_of[path]):
             edited.save(options.output / path.name)
     done = f"{options.output}: {len(wanted) - len(faults)} clips written, {len(sources) - len(wanted)} already there"
     sys.stdout.write(f"{done}\n")

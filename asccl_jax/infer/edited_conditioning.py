@@ -11,9 +11,9 @@ from PIL import Image
 from asccl_jax.data.aligned_frames import AlignedFrame, decode_picture
 from asccl_jax.errors import InputError
 
-__all__ = ["check_edit", "with_edit"]
+__all__ = ["STREAMS", "check_edit", "with_edit"]
 
-_STREAMS = {"nmfc": "nmfc_image", "shape": "shape_image", "eyes": "eyes_image"}
+STREAMS = {"nmfc": "nmfc_image", "shape": "shape_image", "eyes": "eyes_image"}
 """Sub-folder -> field of the frame."""
 
 
@@ -29,13 +29,13 @@ def with_edit(frame: AlignedFrame, folder: Path, number: int) -> AlignedFrame:
       InputError: A picture is missing or damaged.
     """
     size = len(frame.image)
-    pictures = {field: _read(folder / name / f"{number:06d}.png", size) for name, field in _STREAMS.items()}
+    pictures = {field: _read(folder / name / f"{number:06d}.png", size) for name, field in STREAMS.items()}
     return dataclasses.replace(frame, **pictures)  # type: ignore[arg-type]
 
 
 def check_edit(folder: Path) -> None:
     """Refuses a folder that does not hold an edit, with `InputError`."""
-    missing = [name for name in _STREAMS if not (folder / name).is_dir()]
+    missing = [name for name in STREAMS if not (folder / name).is_dir()]
     if missing:
         raise InputError(
             f"{folder}: no folder {', '.join(missing)} in it; draw the edit with `python -m DECA_torch_bridge edit`"

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _SETTINGS_FILE = "render.json"
+_VERSION = 1
+"""Raised when equal sources and settings give other frames, so that old ones are not taken for them."""
 
 _DESCRIPTION = """\
 Renders clips: a PNG file for each frame that can be used, named by its number (%06d.png), aligned, black outside the
@@ -50,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import tqdm
 
     from asccl_jax.data.clip_sources import open_clips
-    from asccl_jax.data.growing_folder import growing_folder
+    from asccl_jax.data.growing_folder import growing_folder, is_made
     from asccl_jax.infer.claimed_folder import claim_folder
     from asccl_jax.infer.clip_rendering import render_clip
     from asccl_jax.saved_renderer import load_renderer
@@ -61,15 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = [clips.entry(options.clip)] if options.clip is not None else _of_split(clips, options.split)
     settings = _settings(renderer, options)
     claim_folder(options.output, _SETTINGS_FILE, settings, overwrite=options.overwrite)
-    decisive = {**settings, "chunk": options.chunk, "drawn": _time_of_edit(options.conditioning)}
+    decisive = {**settings, "chunk": options.chunk, "drawn": _facts_of_edit(options.conditioning)}
     renderer = jax.device_put(renderer)
     written = 0
     several = None if len(chosen) > 1 else True  # a bar of its frames is enough for a single clip
     for clip in tqdm.tqdm(chosen, unit="clip", dynamic_ncols=True, disable=several):
-        folder = options.output / clip.clip
-        if folder.is_dir() and not options.overwrite:
+        folder, made_of = options.output / clip.clip, {**decisive, "clip": clips.facts(clip.clip)}
+        if is_made(folder, made_of) and not options.overwrite:
             continue
-        with writing(folder), growing_folder(folder, decisive) as unfinished:
+        with writing(folder), growing_folder(folder, made_of) as unfinished:
             read = _reader(clips, clip.clip, options.conditioning)
             frames = render_clip(renderer, read, clip.runs, unfinished, chunk=options.chunk)
             for _ in tqdm.tqdm(
@@ -127,12 +129,16 @@ def _settings(renderer: Any, options: argparse.Namespace) -> dict[str, Any]:
 
     edit = None if options.conditioning is None else os.fspath(options.conditioning)
     weights = fingerprint(renderer.params["generator"])
-    return {"source": os.fspath(options.source), "weights": weights, "conditioning": edit, "detail": options.detail}
+    told = {"source": os.fspath(options.source), "conditioning": edit, "detail": options.detail}
+    return {**told, "weights": weights, "size": renderer.settings.image_size, "version": _VERSION}
 
 
-def _time_of_edit(folder: Path | None) -> int:
-    """When an edit was finished: a clip is not gone on with from another one."""
-    return 0 if folder is None else max((folder / name).stat().st_mtime_ns for name in ("nmfc", "shape", "eyes"))
+def _facts_of_edit(folder: Path | None) -> list[Any]:
+    """What changes when a picture of an edit does."""
+    from asccl_jax.data.growing_folder import file_facts
+    from asccl_jax.infer.edited_conditioning import STREAMS
+
+    return [] if folder is None else file_facts(*(folder / name for name in STREAMS))
 
 
 def _reader(clips: AlignedClips, clip: str, edit: Path | None) -> Callable[[int], AlignedFrame]:

@@ -1,12 +1,17 @@
 """Edited conditioning: an edit that changes nothing gives back the source's pictures, another moves the mouth."""
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.manifest import read_manifest
+from asccl_jax.data.records import RecordSource, RecordWriter
 from asccl_jax.data.rendered_records import RecordClips
+from asccl_jax.data.schema import RenderRecord
 from asccl_jax.data.track_list import clip_file_name
 from DECA_torch_bridge import edit_command
 from DECA_torch_bridge.__main__ import main
@@ -70,6 +75,40 @@ def test_twins_are_found_drawn_once_and_equal_those_asked_for_by_name(records, t
     before = (folder / "nmfc" / "000000.png").stat().st_mtime_ns
     assert edit(records, tmp_path / "all", "--twins") == 0
     assert (folder / "nmfc" / "000000.png").stat().st_mtime_ns == before
+
+
+def _other_codes(records):
+    path = records / "codes" / f"{clip_file_name(GLAD)}.npz"
+    codes = CodeDict.load(path)
+    codes.edited(codes.exp * 0.5, codes.pose[:, 3]).save(path)
+
+
+def _other_track(records):
+    path = records / "tracks" / f"{clip_file_name(CALM)}.npz"
+    with np.load(path) as archive:
+        fields = dict(archive)
+    fields["align_transforms"] = fields["align_transforms"] + np.eye(2, 3)
+    np.savez(path, **fields)
+
+
+def _other_renders(records):
+    index = next((records / "renders").glob("*.index"))
+    shard = index.with_suffix("")
+    stored = [RenderRecord.decode(data) for data in RecordSource([shard])]
+    with RecordWriter(shard) as writer:
+        for render in stored:
+            writer.write(dataclasses.replace(render, aligned_landmarks=render.aligned_landmarks + 2).encode())
+
+
+@pytest.mark.parametrize("change", [_other_codes, _other_track, _other_renders])
+def test_a_twin_is_drawn_again_where_anything_that_it_follows_from_has_changed(records, tmp_path, change):
+    shutil.copytree(records, tmp_path / "records")
+    assert edit(tmp_path / "records", tmp_path / "all", "--twins") == 0
+    picture = tmp_path / "all" / "Ann" / "happy" / "s1" / "eyes" / "000000.png"
+    before = picture.stat().st_mtime_ns
+    change(tmp_path / "records")
+    assert edit(tmp_path / "records", tmp_path / "all", "--twins") == 0
+    assert picture.stat().st_mtime_ns != before
 
 
 def test_an_edited_code_dict_does_as_the_clip_it_was_taken_from(records, tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -44,6 +45,9 @@ class PaintedClips(AlignedClips):
         }
         self.left_out = {}
         self.loaded: list[tuple[str, int]] = []
+
+    def facts(self, clip: str) -> list[Any]:
+        return [self.entry(clip).runs]
 
     def _load(self, clip: str, frame: int) -> AlignedFrame:
         self.loaded.append((clip, frame))

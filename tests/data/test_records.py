@@ -141,6 +141,20 @@ def test_checksums_can_be_left_unread(shard):
     assert len(RecordSource([shard], verify=False)[2]) == 1000
 
 
+def test_a_digest_is_of_what_the_records_hold_wherever_they_lie(tmp_path):
+    for name, contents in (
+        ("a", [b"one", b"two", b"three"]),
+        ("b", [b"nought", b"one", b"two"]),
+        ("c", [b"one", b"2"]),
+    ):
+        with RecordWriter(tmp_path / name) as writer:
+            for data in contents:
+                writer.write(data)
+    a, b, c = (RecordSource([tmp_path / name]) for name in "abc")
+    assert a.digest([0, 1]) == b.digest([1, 2]) == RecordSource([tmp_path / "b", tmp_path / "a"]).digest([3, 4])
+    assert len({a.digest([0, 1]), a.digest([1, 0]), a.digest([0]), c.digest([0, 1])}) == 4
+
+
 @pytest.mark.parametrize(("size", "record"), [(1072, 3), (1060, 3), (500, 2), (39, 2), (3, 0)])
 def test_a_truncated_shard_is_refused_at_once_and_the_record_named(shard, size, record):
     shard.write_bytes(shard.read_bytes()[:size])

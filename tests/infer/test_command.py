@@ -109,6 +109,38 @@ def test_a_folder_is_resumed_and_a_bad_clip_does_not_stop_the_others(run: Path, 
     assert np.abs(CodeDict.load(output / "clip0.npz").exp - fearful).max() > 1e-3
 
 
+def test_a_clip_whose_source_has_changed_is_edited_again_and_no_other(run: Path, tmp_path: Path, capsys):
+    (tmp_path / "made").mkdir()
+    for number in range(2):
+        drawn_codes(20, seed=number).save(tmp_path / "made" / f"clip{number}.npz")
+    output = tmp_path / "edited"
+    words = [str(tmp_path / "made"), "--checkpoint", str(run), "--output", str(output), "--emotion", "happy"]
+
+    def frames() -> list[int]:
+        assert main(words) == 0
+        return [len(CodeDict.load(output / f"clip{number}.npz")) for number in range(2)]
+
+    assert frames() == [20, 20]
+    drawn_codes(35).save(tmp_path / "made" / "clip0.npz")
+    assert frames() == [35, 20]
+    assert "1 clips written, 1 already there" in capsys.readouterr().out
+    (output / ".clip1.npz.made").unlink()  # as an older program left it, which noted nothing
+    assert frames() == [35, 20]
+    assert "1 clips written, 1 already there" in capsys.readouterr().out
+
+
+def test_a_folder_made_after_another_reference_is_not_taken_up(run: Path, tmp_path: Path, capsys):
+    (tmp_path / "made").mkdir()
+    drawn_codes(5).save(tmp_path / "made" / "clip.npz")
+    words = [str(tmp_path / "made"), "--checkpoint", str(run), "--output", str(tmp_path / "edited")]
+    words += ["--reference", str(tmp_path / "reference.npz")]
+    drawn_codes(6, seed=1).save(tmp_path / "reference.npz")
+    assert main(words) == 0
+    drawn_codes(6, seed=2).save(tmp_path / "reference.npz")
+    assert main(words) == 2
+    assert "other settings" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -1,6 +1,7 @@
 """`asccl render`: a PNG file a frame, its own number on it, whole clips only, clear words for bad input."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -122,6 +123,52 @@ def test_a_killed_run_goes_on_within_a_clip_and_ends_in_the_same_bits(place, tmp
         {path.name: path.read_bytes() for path in (tmp_path / name / CLIP).iterdir()} for name in ("whole", "killed")
     )
     assert len(whole) == 9 and found == whole
+
+
+def _again(path, **change):
+    """Writes the records of two clips, with another first frame of the first one."""
+    write_records(path, {CLIP: {0: change, 1: {}}, "A/happy/1": {0: {}}})
+
+
+def _longer(path):
+    write_records(path, {CLIP: {0: {}, 1: {}, 2: {}}, "A/happy/1": {0: {}}})
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        (_again, ()),  # the same once more
+        (_longer, ("000000", "000001", "000002")),
+        (lambda path: _again(path, flags=4), ("000001",)),
+        (lambda path: _again(path, aligned_nmfc_image=png(picture(77))), ("000000", "000001")),
+    ],
+)
+def test_a_clip_whose_source_has_changed_is_rendered_again_and_no_other(place, tmp_path, change, names):
+    _again(tmp_path / "records")
+    words = [str(tmp_path / "records"), "--checkpoint", str(place / "renderer"), "--split", "train"]
+    assert main([*words, "--output", str(tmp_path / "out")]) == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")}
+    change(tmp_path / "records")
+    assert main([*words, "--output", str(tmp_path / "out")]) == 0
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.png")}
+    changed = tmp_path / "out" / CLIP
+    drawn = [path.stem for path in sorted(changed.iterdir()) if before.get(path) != after[path]]
+    assert drawn == list(names)
+    if names:
+        assert sorted(path.stem for path in changed.iterdir()) == list(names)
+    assert after[tmp_path / "out" / "A/happy/1/000000.png"] == before[tmp_path / "out" / "A/happy/1/000000.png"]
+
+
+def test_an_edit_that_was_drawn_again_in_place_is_rendered_again(place, tmp_path):
+    shutil.copytree(place / "edit", tmp_path / "edit")
+    words = ("--clip", CLIP, "--conditioning", str(tmp_path / "edit"))
+    assert run(place, tmp_path / "out", *words) == 0
+    before = pictures(tmp_path / "out" / CLIP)
+    for number in FRAMES:
+        (tmp_path / "edit" / "nmfc" / f"{number:06d}.png").write_bytes(png(picture(220 - 20 * number)))
+    assert run(place, tmp_path / "out", *words) == 0
+    after = pictures(tmp_path / "out" / CLIP)
+    assert any((before[name] != after[name]).any() for name in before)
 
 
 def test_results_of_other_weights_are_not_mixed(place, tmp_path, capsys):

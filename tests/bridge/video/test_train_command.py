@@ -69,6 +69,28 @@ def test_mistakes_are_named_before_any_work(video, tmp_path, capsys, words, said
     assert not Path("runs/talk").exists()
 
 
+def test_a_renderer_of_another_video_or_metric_is_not_taken_for_one_of_this(video, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train_command, "run_stages", lambda *_, **__: [])
+    words = [
+        str(video),
+        "--landmarks",
+        "precomputed",
+        "--landmark-table",
+        "synthetic",
+        "--workdir",
+        str(tmp_path / "w"),
+    ]
+    assert main(words) == 0
+    (tmp_path / "w" / "renderer").mkdir()
+    assert main(words) == main([*words, "--config.epochs=9"]) == 0  # the same, and more of the same
+    write_landmarks(tmp_path / "talk.npz", 17)
+    capsys.readouterr()
+    assert main(words) == 2
+    assert "the renderer there was trained on another video" in capsys.readouterr().err
+    (tmp_path / "w" / "renderer").rmdir()
+    assert main(words) == 0
+
+
 @pytest.mark.slow
 def test_a_video_becomes_a_renderer_once_and_the_next_command_is_told(tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
