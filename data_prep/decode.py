@@ -1,15 +1,14 @@
 """Frames and sound out of files: videos by PyAV, folders of numbered images by Pillow.
 
-Pictures come upright (rotation metadata applied), in order of presentation and with their own times, so that a
-variable frame rate does no harm. A file that cannot be read says why in one line, as `BrokenMediaError`.
+Pictures come upright (display matrix applied), in order of presentation and with their own times, so that a variable
+frame rate does no harm; `shown_media` knows which there are and when. A file that cannot be read says why in one line,
+as `BrokenMediaError`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,17 @@ import av
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
+
+from data_prep.shown_media import (
+    BrokenMediaError,
+    find_picture_track,
+    find_sound_tracks,
+    first_shown_s,
+    named_errors,
+    open_media,
+    picture_track,
+    shown_pictures,
+)
 
 __all__ = [
     "SAMPLE_RATE",
@@ -35,11 +45,13 @@ SAMPLE_RATE = 16000
 
 IMAGE_SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".bmp", ".webp"])
 
-_LEAST_DECODED = 0.9  # Share of the announced frames below which a file counts as truncated.
+_OUT_OF_STEP_S = 0.01
+"""How far sound may stray from its packets' times, which some containers round; half of what a packet holds, mostly."""
 
+_LONGEST_OVERLAP_S, _LONGEST_GAP_S = 0.5, 600.0
+"""Steps of a sound's clock, back or ahead, beyond which it is another clock."""
 
-class BrokenMediaError(ValueError):
-    """A file that cannot be used; the message is the reason, as the report words it."""
+_LEAST_HEARD = 0.9  # Share of a sound track's packets that can be decoded below which it counts as damaged.
 
 
 class NoAudioError(BrokenMediaError):
@@ -114,29 +126,119 @@ def read_sound(path: Path) -> Sound:
       NoAudioError: There is no sound track, or not one sample in it.
       BrokenMediaError: The file cannot be read.
     """
-    with _open(path) as container:
-        if not container.streams.audio:
+    with open_media(path) as container:
+        tracks = find_sound_tracks(container)
+        if not tracks:
             raise NoAudioError("no audio track")
-        stream = container.streams.audio[0]
-        resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-        pieces: list[np.ndarray] = []
-        start_s = None
-        with _named_errors("audio"):
-            for frame in container.decode(stream):
-                start_s = frame.time if start_s is None else start_s
-                pieces += [piece.to_ndarray().ravel() for piece in resampler.resample(frame)]
-            pieces += [piece.to_ndarray().ravel() for piece in resampler.resample(None)]
-        if not pieces:
+        line = _SoundLine()
+        packets = damaged = 0
+        with named_errors("audio"):
+            for packet in container.demux(tracks[0]):
+                packets += 1
+                try:
+                    frames = packet.decode()
+                except av.error.InvalidDataError:
+                    damaged += 1
+                    continue
+                for frame in frames:
+                    line.add(frame)
+            samples = line.samples()
+        if damaged > (1 - _LEAST_HEARD) * packets:
+            raise BrokenMediaError(f"truncated or damaged audio: {damaged} of {packets} packets cannot be decoded")
+        if not len(samples):
             raise NoAudioError("empty audio track")
-        samples = np.concatenate(pieces).astype(np.float32) / np.float32(32768)
-        pictures = container.streams.video
-        delay_s = (start_s or 0.0) - _start_s(pictures[0]) if pictures else 0.0
-        return Sound(samples=samples, start_s=delay_s)
+    return Sound(samples=samples, start_s=float(line.start_s - _first_picture_s(path, line.start_s)))
+
+
+def _first_picture_s(path: Path, otherwise_s: float) -> float:
+    """Time of a video's first picture on the file's clock; the one given for a sound file."""
+    with open_media(path) as container:
+        if find_picture_track(container) is None:
+            return otherwise_s
+        return float(first_shown_s(container, picture_track(container)))
+
+
+class _SoundLine:
+    """Sound laid out by the times of its packets: silence where none is, of what overlaps the first."""
+
+    def __init__(self) -> None:
+        self._pieces: list[np.ndarray] = []
+        self._resampler: Any = None
+        self._form: tuple[Any, ...] = ()
+        self._laid_s = 0.0
+        """Until when sound was given; what a resampler holds back is counted."""
+        self.start_s = 0.0
+        """Time of the first sample on the file's clock."""
+
+    def add(self, frame: Any) -> None:
+        """Lays a decoded frame where it belongs."""
+        if not frame.samples:
+            return
+        form = (frame.format.name, frame.layout.name, frame.sample_rate)
+        began_s = self._laid_s if frame.time is None else frame.time
+        if not self._form:
+            self.start_s = self._laid_s = began_s
+        late_s = began_s - self._laid_s
+        if not -_LONGEST_OVERLAP_S <= late_s <= _LONGEST_GAP_S:
+            raise BrokenMediaError(
+                f"the sound's clock jumps from {self._laid_s:.2f} s to {began_s:.2f} s; recordings joined byte by byte?"
+            )
+        left_out = 0
+        if abs(late_s) > _OUT_OF_STEP_S:
+            left_out = min(frame.samples, max(0, round(-late_s * frame.sample_rate)))
+        if late_s > _OUT_OF_STEP_S or left_out or form != self._form:
+            self._finish()
+        if late_s > _OUT_OF_STEP_S:
+            self._fill(began_s)
+        if left_out < frame.samples:
+            mono = _mono(frame, left_out)
+            self._resampler = self._resampler or av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+            self._form = form
+            self._pieces += [piece.to_ndarray().ravel() for piece in self._resampler.resample(mono)]
+            self._laid_s += (frame.samples - left_out) / frame.sample_rate
+
+    def samples(self) -> Float[np.ndarray, " n"]:
+        """Returns all that was laid out."""
+        self._finish()
+        if not self._pieces:
+            return np.zeros(0, np.float32)
+        return np.concatenate(self._pieces).astype(np.float32) / np.float32(32768)
+
+    def _finish(self) -> None:
+        if self._resampler is not None:
+            self._pieces += [piece.to_ndarray().ravel() for piece in self._resampler.resample(None)]
+        self._resampler = None
+
+    def _fill(self, until_s: float) -> None:
+        """Adds silence; counted from the start, so that rounding does not add up."""
+        there = sum(map(len, self._pieces))
+        self._pieces.append(np.zeros(max(0, round((until_s - self.start_s) * SAMPLE_RATE) - there), np.int16))
+        self._laid_s = until_s
+
+
+def _mono(frame: Any, left_out: int) -> Any:
+    """The frame without its first samples, its channels mixed by FFmpeg, or by their mean if it does not know them."""
+    known = frame.layout.nb_channels <= 2 or all(channel.name != "NONE" for channel in frame.layout.channels)
+    if known and not left_out:
+        frame.pts = None  # where it belongs is known; a resampler would only wonder about gaps
+        return frame
+    samples = frame.to_ndarray()
+    if not frame.format.is_planar:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    samples = samples[:, left_out:]
+    layout = frame.layout.name
+    if not known:
+        samples, layout = samples.mean(axis=0, keepdims=True).astype(samples.dtype), "mono"
+    planar = frame.format.is_planar
+    shaped = samples if planar else samples.T.reshape(1, -1)
+    made = av.AudioFrame.from_ndarray(np.ascontiguousarray(shaped), format=frame.format.name, layout=layout)
+    made.sample_rate = frame.sample_rate
+    return made
 
 
 def extension_remark(path: Path) -> str | None:
     """Returns a remark if a readable file's name claims another format than it has."""
-    with _open(path) as container:
+    with open_media(path) as container:
         extensions = set(container.format.extensions)
         if extensions and path.suffix.lower().lstrip(".") not in extensions:
             return f"wrong extension {path.suffix!r}: the file is {container.format.name}"
@@ -144,33 +246,16 @@ def extension_remark(path: Path) -> str | None:
 
 
 def _read_video(path: Path) -> Iterator[Frame]:
-    with _open(path) as container:
-        if not container.streams.video:
-            raise BrokenMediaError("no video track")
-        if "pipe" in container.format.name or container.format.name == "image2":
-            raise BrokenMediaError(f"a still image ({container.format.name}), not a video: wrong extension?")
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = 2
-        rate = stream.average_rate or stream.guessed_rate or Fraction(30)
-        index, first_s = 0, None
-        with _named_errors("video", lambda: f" after {index} of {stream.frames or 'unknown'} frames"):
-            for frame in container.decode(stream):
-                time_s = frame.time if frame.time is not None else float(index / rate)
-                first_s = time_s if first_s is None else first_s
-                image = None if frame.is_corrupt else _upright(frame)
-                yield Frame(index=index, source_index=index, time_s=time_s - first_s, image=image)
-                index += 1
-        if index == 0:
-            raise BrokenMediaError("no picture can be decoded")
-        if index < _LEAST_DECODED * stream.frames:
-            raise BrokenMediaError(f"truncated: {index} of {stream.frames} frames can be read")
-
-
-def _upright(frame: Any) -> UInt8[np.ndarray, "h w 3"]:
-    image = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4  # counter-clockwise degrees, from the display matrix
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+    with open_media(path) as container:
+        track = picture_track(container)
+        first = None
+        for shown in shown_pictures(container, track):
+            first = shown.pts if first is None else first
+            time_s = float((shown.pts - first) * track.time_base)
+            image = None
+            if not shown.damaged:
+                image = shown.orientation.upright(shown.frame.to_ndarray(format="rgb24"))
+            yield Frame(index=shown.index, source_index=shown.index, time_s=time_s, image=image)
 
 
 def _read_image_folder(folder: Path, fps: float) -> Iterator[Frame]:
@@ -189,34 +274,3 @@ def _read_image_folder(folder: Path, fps: float) -> Iterator[Frame]:
         except (OSError, ValueError, SyntaxError):
             image = None
         yield Frame(index=index, source_index=index, time_s=index / fps, image=image)
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[Any]:
-    # PyAV's log level stays unset: any level sends FFmpeg's messages through Python, and a decoder's thread that waits
-    # for the interpreter while `close` waits for the thread hangs a program of several threads.
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise BrokenMediaError(f"cannot be opened: {error.strerror}") from error
-    if size == 0:
-        raise BrokenMediaError("an empty file")
-    with _named_errors("file"):
-        container = av.open(str(path))
-    with container:
-        yield container
-
-
-@contextlib.contextmanager
-def _named_errors(what: str, where: Any = lambda: "") -> Iterator[None]:
-    try:
-        yield
-    except av.error.InvalidDataError as error:
-        meaning = "not a video, or truncated (wrong extension?)" if what == "file" else f"truncated or damaged {what}"
-        raise BrokenMediaError(f"{meaning}{where()}: {error.strerror}") from error
-    except (av.error.FFmpegError, OSError) as error:
-        raise BrokenMediaError(f"{what} cannot be decoded{where()}: {error.strerror or error}") from error
-
-
-def _start_s(stream: Any) -> float:
-    return float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-import io
+import itertools
 import shutil
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import tqdm
 from jaxtyping import UInt8
 
-from asccl_jax.errors import InputError
+from asccl_jax.errors import InputError, WriteError
 from data_prep.decode import BrokenMediaError, read_frames
-from DECA_torch_bridge.video.marked_writer import CONTAINERS
+from DECA_torch_bridge.video.marked_writer import MarkedVideoWriter, refusal_of_sound
+from DECA_torch_bridge.video.media import open_video
 from DECA_torch_bridge.video.scene_cuts import SceneCuts
 
 __all__ = ["VideoCheck", "check_disk", "check_sound", "check_video", "require_video"]
@@ -130,20 +131,42 @@ def check_disk(folder: Path, frames: int, option: str) -> None:
 
 
 def check_sound(video: Path, output: Path) -> None:
-    """Raises `InputError` if the format of an output cannot hold the sound of a video as it is: it is never encoded."""
-    form = CONTAINERS[output.suffix.lower()]
-    with av.open(str(video)) as source, av.open(io.BytesIO(), "w", format=form) as target:
-        tracks = source.streams.audio
-        try:
-            for track in tracks:
-                target.add_stream_from_template(track)
-            if tracks:
-                target.start_encoding()
-        except (ValueError, av.error.FFmpegError) as error:
-            names = ", ".join(track.codec_context.name if track.codec_context else "unknown" for track in tracks)
-            raise InputError(
-                f"-o {output}: cannot hold the sound of {video} ({names}) as it is; name an output that ends in .mkv"
-            ) from error
+    """Raises `InputError` if a video cannot become an output: its last step is done on its first second, and forgotten.
+
+    Sound, which is never encoded, is copied whole: FFmpeg may refuse any packet of it.
+
+    Args:
+      video: With the sound.
+      output: Name of the video to be written.
+    """
+    try:
+        _rehearse(video, output)
+    except InputError as error:
+        raise InputError(f"-o {output}: {error}") from error
+    except WriteError as error:
+        reason = refusal_of_sound(video, output) or str(error)
+        remedy = f"encode its sound anew first: ffmpeg -i {video} -c:v copy -c:a aac NEW.mp4"
+        with contextlib.suppress(InputError, WriteError):
+            _rehearse(video, output.with_suffix(".mkv"))
+            remedy = "name an output that ends in .mkv"
+        raise InputError(f"-o {output}: cannot hold the sound of {video} as it is ({reason}); {remedy}") from error
+
+
+def _rehearse(video: Path, output: Path) -> None:
+    with (
+        open_video(video) as source,
+        MarkedVideoWriter(
+            output,
+            clock=source.clock,
+            rate=source.rate,
+            sound_of=video,
+            origin_s=source.origin_s,
+            aspect=source.aspect,
+            rehearsal=True,
+        ) as writer,
+    ):
+        for timed in itertools.takewhile(lambda timed: timed.time_s <= 1, source.pictures()):
+            writer.write(timed.picture, pts=timed.pts, duration=timed.duration)
 
 
 def _read(path: Path) -> VideoCheck:
@@ -155,6 +178,8 @@ def _read(path: Path) -> VideoCheck:
         if frame.image is None:
             unreadable += 1
             continue
+        if size not in ((0, 0), frame.image.shape[:2]):
+            raise BrokenMediaError(f"frame {frame.index} has another size than those before; cut it there")
         size = frame.image.shape[:2]
         faces.see(frame.index, frame.image)
     steps = np.diff(times)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import io
+import logging
 import math
 from collections.abc import Iterator
 from fractions import Fraction
@@ -15,9 +18,10 @@ import av
 from asccl_jax import __version__
 from asccl_jax.data.atomic import atomic_file
 from asccl_jax.errors import InputError, WriteError, writing
+from data_prep.shown_media import BrokenMediaError, find_picture_track, find_sound_tracks, open_media
 from DECA_torch_bridge.video.yuv_picture import YuvPicture
 
-__all__ = ["CONTAINERS", "MARK", "MarkedVideoWriter", "is_same_file"]
+__all__ = ["CONTAINERS", "MARK", "MarkedVideoWriter", "is_same_file", "refusal_of_sound"]
 
 CONTAINERS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}
 """Ending of an output's name -> FFmpeg's name of the format."""
@@ -28,6 +32,25 @@ MARK = (
     " https://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 )
 """What the file's comment and description say; the address is IPTC's term for it, which other programs look for."""
+
+_LEAD_IN_S = 0.15
+"""How long before sound is heard its packets are copied where a container can hide them: decoders need some."""
+
+_OVERLAP_S = 0.1
+"""How far sound packets may be set back in time; they are then put right after those before, as FFmpeg does."""
+
+_FINEST_COMMON_S = Fraction(1, 1000)
+"""A step of time that every container can tell."""
+
+_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+"""By number of channels, for files that do not say which is which."""
+
+_KEPT_TAGS = ("language", "title", "handler_name")
+
+_HDR = {16: "HDR (PQ)", 18: "HDR (HLG)"}
+"""By number of the transfer curve (ITU-T H.273)."""
+
+_LOG = logging.getLogger(__name__)
 
 _FINEST = 1 << 28
 """Ticks a second of the finest clock that an mp4 file's list of edits is given."""
@@ -46,6 +69,7 @@ class MarkedVideoWriter:
       title: What the video is called.
       crf: Quality of x264 from 0, lossless, to 51; each 6 more halve the size.
       preset: Speed of x264.
+      rehearsal: Whether nothing is kept: shows whether FFmpeg takes these pictures with this sound.
 
     Raises:
       InputError: Another ending, or a sound track that this format cannot hold.
@@ -64,6 +88,7 @@ class MarkedVideoWriter:
         title: str = "",
         crf: int = 16,
         preset: str = "medium",
+        rehearsal: bool = False,
     ) -> None:
         if path.suffix.lower() not in CONTAINERS:
             raise InputError(f"{path}: expected a name that ends in {', '.join(CONTAINERS)}")
@@ -71,7 +96,7 @@ class MarkedVideoWriter:
             raise InputError(f"crf {crf}: expected 0 (lossless) to 51")
         self._path, self._clock, self._rate, self._origin_s = path, clock, rate, origin_s
         self._sound_of, self._aspect, self._title = sound_of, aspect, title or path.stem
-        self._options = {"crf": str(crf), "preset": preset}
+        self._options, self._rehearsal = {"crf": str(crf), "preset": preset}, rehearsal
         self._stack = contextlib.ExitStack()
         self._sound: _Sound | None = None
         self._stream: Any = None
@@ -79,13 +104,16 @@ class MarkedVideoWriter:
     def __enter__(self) -> Self:
         """Opens the file under another name."""
         with contextlib.ExitStack() as stack:
-            with self._saying():
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                file = stack.enter_context(atomic_file(self._path))
+            target: Any = _Nowhere()
+            if not self._rehearsal:
+                with self._saying():
+                    self._path.parent.mkdir(parents=True, exist_ok=True)
+                    target = stack.enter_context(atomic_file(self._path)).name
             if self._sound_of is not None:
-                self._sound = stack.enter_context(_opened_sound(self._sound_of, self._origin_s))
+                hides = CONTAINERS[self._path.suffix.lower()] != "matroska"
+                self._sound = stack.enter_context(_opened_sound(self._sound_of, self._origin_s, hides=hides))
             with self._saying():
-                self._container = stack.enter_context(av.open(file.name, "w", **self._format()))
+                self._container = stack.enter_context(av.open(target, "w", **self._format()))
             self._container.metadata.update(
                 title=f"{self._title} (synthetic)", comment=MARK, description=MARK, keywords="synthetic media"
             )
@@ -93,6 +121,8 @@ class MarkedVideoWriter:
             self._stream.codec_context.time_base = self._clock
             if self._sound is not None:
                 self._sound.copy_to(self._container, self._path)
+                if left := self._sound.left_behind():
+                    _LOG.warning("note: %s: not in %s: %s", self._sound_of, self._path, ", ".join(left))
             self._stack = stack.pop_all()
         return self
 
@@ -143,7 +173,10 @@ class MarkedVideoWriter:
         clocks = [self._clock.denominator, *(self._sound.clocks if self._sound is not None else ())]
         scale = math.lcm(*clocks)
         scale = scale if scale < _FINEST else max(clocks)
-        return {"format": kind, "options": {"movflags": "+faststart", "movie_timescale": str(scale)}}
+        options = {"movie_timescale": str(scale)}
+        if not self._rehearsal:  # the index goes to the front in a second pass, for which what was written is read
+            options["movflags"] = "+faststart"
+        return {"format": kind, "options": options}
 
     def _copy_sound(self, until_s: Fraction | None) -> None:
         if self._sound is None:
@@ -162,24 +195,63 @@ class MarkedVideoWriter:
             raise WriteError(f"cannot write {self._path}: {error.strerror or error}") from error
 
 
-class _Sound:
-    """The sound tracks of a file, packet by packet."""
+class _Nowhere(io.RawIOBase):
+    """A file that forgets what is written."""
 
-    def __init__(self, path: Path, container: Any, origin_s: Fraction) -> None:
-        self._path, self._container, self._origin_s = path, container, origin_s
-        self._packets = container.demux(container.streams.audio) if container.streams.audio else iter(())
-        self._next: Any = None
+    def __init__(self) -> None:
+        super().__init__()
+        self._place = self._end = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._place += len(content)
+        self._end = max(self._end, self._place)
+        return len(content)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = offset + (0, self._place, self._end)[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+
+class _Sound:
+    """The sound tracks of a file, packet by packet, as far as they are heard.
+
+    Args:
+      path: The file.
+      container: Open.
+      origin_s: Subtracted from all times.
+      hides: Whether the output can hold packets that are not heard.
+    """
+
+    def __init__(self, path: Path, container: Any, origin_s: Fraction, *, hides: bool) -> None:
+        self._path, self._container, self._origin_s, self._hides = path, container, origin_s, hides
+        found = find_sound_tracks(container)
+        known = [track for track in found if track.codec_context is not None] or found
+        # In the order in which they lie in the file.
+        self._tracks = [track for track in container.streams.audio if track in known]
+        self._packets = container.demux(self._tracks) if self._tracks else iter(())
+        self._ready: collections.deque[Any] = collections.deque()
+        self._lead_in: dict[int, list[Any]] = {track.index: [] for track in self._tracks}
+        self._before: dict[int, int] = {}
         self._targets: dict[int, Any] = {}
 
     @property
     def clocks(self) -> list[int]:
         """Ticks a second of each track."""
-        return [track.time_base.denominator for track in self._container.streams.audio]
+        return [track.time_base.denominator for track in self._tracks]
 
     def copy_to(self, output: Any, path: Path) -> None:
-        for track in self._container.streams.audio:
+        for track in self._tracks:
             try:
-                self._targets[track.index] = output.add_stream_from_template(track)
+                target = output.add_stream_from_template(track)
             except (ValueError, av.error.FFmpegError) as error:
                 name = track.codec_context.name if track.codec_context else "unknown"
                 other = "" if path.suffix.lower() == ".mkv" else "name an output that ends in .mkv, or "
@@ -187,40 +259,131 @@ class _Sound:
                     f"{self._path}: its sound is {name}, which {path.suffix} cannot hold as it is; {other}convert it to"
                     " AAC first"
                 ) from error
+            codec = track.codec_context
+            if codec is not None and codec.layout.name == f"{codec.channels} channels" and codec.channels in _LAYOUTS:
+                target.codec_context.layout = _LAYOUTS[codec.channels]
+            target.metadata.update({tag: track.metadata[tag] for tag in _KEPT_TAGS if tag in track.metadata})
+            target.disposition = track.disposition
+            self._targets[track.index] = target
+
+    def left_behind(self) -> list[str]:
+        """Returns what else is in the file, in words."""
+        return _left_behind(self._container, self._tracks)
 
     def packets(self, until_s: Fraction | None) -> Iterator[Any]:
         """Yields the packets that begin before a time, or all that are left."""
-        while True:
-            if self._next is None:
-                self._next = self._read()
-            packet = self._next
-            if packet is None or (until_s is not None and packet.dts * packet.time_base > until_s):
+        while self._ready or self._read():
+            packet = self._ready[0]
+            if until_s is not None and packet.dts * packet.time_base > until_s:
                 return
-            self._next = None
+            self._ready.popleft()
             packet.stream = self._targets[packet.stream_index]
             yield packet
 
-    def _read(self) -> Any:
-        """The next packet, its times counted from the origin; None after the last."""
+    def _read(self) -> bool:
+        """Reads on until a packet is to be copied; False at the end."""
         try:
             for packet in self._packets:
                 if packet.size and packet.dts is not None:
-                    shift = round(self._origin_s / packet.time_base)
-                    packet.dts, packet.pts = packet.dts - shift, packet.pts - shift
-                    return packet
+                    self._take(packet)
+                    if self._ready:
+                        return True
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(f"{self._path}: its sound cannot be read: {error.strerror or error}") from error
-        return None
+        return False
+
+    def _take(self, packet: Any) -> None:
+        """Makes a packet ready, its times counted from the origin; what is not heard is dropped, but for a lead-in."""
+        shift = round(self._origin_s / packet.time_base)
+        packet.pts = (packet.dts if packet.pts is None else packet.pts) - shift
+        packet.dts -= shift
+        waiting = self._lead_in.get(packet.stream_index)
+        if packet.is_discard:
+            if waiting is not None and self._hides:
+                waiting.append(packet)
+            return
+        for earlier in waiting or ():
+            if (packet.pts - earlier.pts) * packet.time_base <= _LEAD_IN_S:
+                self._put(earlier)
+        self._lead_in.pop(packet.stream_index, None)
+        self._put(packet)
+
+    def _put(self, packet: Any) -> None:
+        before = self._before.get(packet.stream_index)
+        if before is not None and packet.dts <= before:
+            back_s = float((before - packet.dts) * packet.time_base)
+            if back_s > _OVERLAP_S:
+                raise InputError(
+                    f"{self._path}: non monotonically increasing dts: the time of its sound jumps back by"
+                    f" {back_s:.2f} s at {float(packet.dts * packet.time_base):.2f} s; recordings joined byte by byte?"
+                    " Join the parts with FFmpeg's concat demuxer, or re-encode the sound"
+                )
+            step = max(1, math.ceil(_FINEST_COMMON_S / packet.time_base))
+            packet.pts += before + step - packet.dts
+            packet.dts = before + step
+        self._before[packet.stream_index] = packet.dts
+        self._ready.append(packet)
+
+
+def _left_behind(container: Any, sound: list[Any]) -> list[str]:
+    pictures = find_picture_track(container)
+    found = []
+    if pictures is not None and pictures.codec_context.format is not None:
+        form, transfer = pictures.codec_context.format, pictures.codec_context.color_trc
+        if any(component.is_alpha for component in form.components) or pictures.metadata.get("alpha_mode") == "1":
+            found.append("transparency")
+        bits = max(component.bits for component in form.components)
+        if bits > 8:
+            found.append(f"{bits} bits a colour{f' of {_HDR[transfer]}' if transfer in _HDR else ''} (8 are kept)")
+    named = {"video": "picture", "audio": "sound", "subtitle": "subtitle"}
+    kinds: dict[str, list[str]] = {}
+    for track in container.streams:
+        if track is not pictures and track not in sound:
+            kinds.setdefault(named.get(track.type, track.type), []).append(track.metadata.get("language", ""))
+    for kind, languages in kinds.items():
+        told = ", ".join(language for language in languages if language not in ("", "und"))
+        found.append(f"{len(languages)} {kind} track{'s' * (len(languages) > 1)}{f' ({told})' if told else ''}")
+    if chapters := container.chapters():
+        found.append(f"{len(chapters)} chapters")
+    return found
 
 
 @contextlib.contextmanager
-def _opened_sound(path: Path, origin_s: Fraction) -> Iterator[_Sound]:
+def _opened_sound(path: Path, origin_s: Fraction, *, hides: bool) -> Iterator[_Sound]:
     try:
-        container = av.open(str(path))
-    except (av.error.FFmpegError, OSError) as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    with container:
-        yield _Sound(path, container, origin_s)
+        with open_media(path) as container:
+            yield _Sound(path, container, origin_s, hides=hides)
+    except BrokenMediaError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def refusal_of_sound(path: Path, output: Path) -> str:
+    """Returns why FFmpeg does not write a file's sound, in its own words; empty if it does.
+
+    Args:
+      path: With the sound.
+      output: Name of a file, whose ending tells the container; not written.
+    """
+    form = CONTAINERS[output.suffix.lower()]
+    # FFmpeg may speak here: no codec is open whose threads would have to wait for the interpreter.
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with (
+            av.logging.Capture() as words,
+            _opened_sound(path, Fraction(0), hides=form != "matroska") as sound,
+            av.open(_Nowhere(), "w", format=form) as container,
+        ):
+            sound.copy_to(container, output)
+            try:
+                for packet in sound.packets(None):
+                    container.mux(packet)
+                container.close()
+            except av.error.FFmpegError as error:
+                return words[-1][2].strip() if words else str(error.strerror)
+    finally:
+        av.logging.set_level(level)
+    return ""
 
 
 def is_same_file(first: Path, second: Path) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
+import logging
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +15,18 @@ import av
 import numpy as np
 
 from asccl_jax.errors import InputError
+from data_prep.shown_media import (
+    BrokenMediaError,
+    Orientation,
+    ShownPicture,
+    find_sound_tracks,
+    first_heard_s,
+    frame_rate,
+    open_media,
+    picture_track,
+    shown_packet_times,
+    shown_pictures,
+)
 from DECA_torch_bridge.video.marked_writer import CONTAINERS, MarkedVideoWriter, is_same_file
 from DECA_torch_bridge.video.yuv_picture import YuvPicture
 
@@ -27,8 +41,10 @@ __all__ = [
     "probe_video",
 ]
 
-_OWN_CLOCK = ("mpegts", "mpeg")
-"""Containers whose clock starts anywhere; those of others start at 0, give or take what belongs to the video."""
+_LOG = logging.getLogger(__name__)
+
+_AT_ZERO_S = Fraction(2, 1000)
+"""How far from 0 a file's first picture or sound may be for its clock to start there: what rounding leaves."""
 
 _UNEVEN_S = 0.002
 """How far the time from frame to frame may stray from the usual one; files that count milliseconds stray by one."""
@@ -91,7 +107,7 @@ class SourceVideo:
       clock: Seconds a tick.
       rate: Mean frames a second, as the file has it.
       aspect: Width over height of an upright picture's pixels.
-      origin_s: Time at which the clock of the file starts, to be subtracted from pictures and sound.
+      origin_s: Time at which the first picture or sound is shown, to be subtracted from pictures and sound.
       title: What the file calls itself; empty where it does not.
     """
 
@@ -101,7 +117,7 @@ class SourceVideo:
     aspect: Fraction
     origin_s: Fraction
     title: str
-    container: Any
+    shown: Iterator[ShownPicture]
 
     def pictures(self) -> Iterator[TimedPicture]:
         """Yields the pictures in order of presentation, each as it is asked for.
@@ -109,22 +125,22 @@ class SourceVideo:
         Raises:
           InputError: The file breaks off, or its pictures change their size.
         """
-        last, first, size = None, None, None
-        step = max(1, round(1 / (self.rate * self.clock)))
+        first, size = None, None
         with _reading(self.path):
-            for index, frame in enumerate(self.container.decode(self.container.streams.video[0])):
-                picture = YuvPicture.of_frame(frame)
+            for shown in self.shown:
+                picture = YuvPicture.of_frame(shown.frame, shown.orientation)
                 size = size or picture.size
                 if picture.size != size:
-                    raise InputError(f"{self.path}: frame {index} has another size than those before; cut it there")
-                pts = frame.pts if frame.pts is not None else (0 if last is None else last + step)
-                # Broken files give two pictures one time, or one before; an encoder takes rising ones only.
-                pts = pts if last is None else max(pts, last + 1)
-                first = pts if first is None else first
-                last = pts
-                yield TimedPicture(index, picture, pts, frame.duration or 0, float((pts - first) * self.clock))
-        if last is None:
-            raise InputError(f"{self.path}: not one picture can be decoded")
+                    raise InputError(
+                        f"{self.path}: frame {shown.index} has another size than those before; cut it there"
+                    )
+                if first is None:
+                    first = shown.pts
+                    if shown.deinterlaced:
+                        _LOG.warning("note: %s: interlaced; read deinterlaced, as many frames as before", self.path)
+                yield TimedPicture(
+                    shown.index, picture, shown.pts, shown.duration, float((shown.pts - first) * self.clock)
+                )
 
 
 @contextlib.contextmanager
@@ -134,100 +150,80 @@ def open_video(path: Path) -> Iterator[SourceVideo]:
     Raises:
       InputError: It cannot be read, or is no video.
     """
-    with _opened(path) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        origin = Fraction(0)
-        if container.start_time is not None and container.format.name in _OWN_CLOCK:
-            origin = Fraction(container.start_time, av.time_base)
-        aspect = stream.sample_aspect_ratio or Fraction(1)
+    heard_s = _first_heard_s(path)
+    with _opened(path) as (container, track):
+        pictures = shown_pictures(container, track)
+        with _reading(path):
+            first = next(pictures)
+        starts = [first.pts * track.time_base, *([] if heard_s is None else [heard_s])]
+        origin = min(starts)
+        aspect = track.sample_aspect_ratio or Fraction(1)
         yield SourceVideo(
             path=path,
-            clock=stream.time_base,
-            rate=Fraction(stream.average_rate or stream.guessed_rate or 30),
-            aspect=1 / aspect if aspect != 1 and _lies_on_its_side(path) else aspect,
-            origin_s=origin,
+            clock=track.time_base,
+            rate=frame_rate(track),
+            aspect=1 / aspect if first.orientation.transposed else aspect,
+            origin_s=origin if abs(origin) > _AT_ZERO_S else Fraction(0),
             title=container.metadata.get("title", ""),
-            container=container,
+            shown=itertools.chain([first], pictures),
         )
 
 
 def probe_video(path: Path) -> VideoFacts:
-    """Returns what a video file holds; reads all of it, but decodes one picture only.
+    """Returns what a video file holds; reads all of it, but decodes few pictures only.
 
     Raises:
       InputError: It cannot be read, or is no video.
     """
-    with _opened(path) as container, _reading(path):
-        stream = container.streams.video[0]
-        first, times, last_duration = None, [], 0
-        for packet in container.demux(stream):
-            if first is None:
-                first = next(iter(packet.decode()), None)
-            if not packet.size or packet.is_discard:
-                continue
-            times.append(packet.pts if packet.pts is not None else packet.dts)
-            last_duration = packet.duration or last_duration
-        if first is None:
-            raise InputError(f"{path}: not one picture can be decoded")
-        steps, shown = _steps_s(times, float(stream.time_base))
-        rate = float(stream.average_rate or stream.guessed_rate or 30)
-        fps = len(steps) / steps.sum() if len(steps) else rate
-        turned = round(first.rotation / 90) % 2
+    with _opened(path) as (container, track), _reading(path):
+        first = next(shown_pictures(container, track)).frame
+        turned = Orientation.of(first).transposed
         height, width = (first.width, first.height) if turned else (first.height, first.width)
-        last_s = last_duration * float(stream.time_base) or 1 / fps
-        codecs = tuple(track.codec_context.name if track.codec_context else "?" for track in container.streams.audio)
-        return VideoFacts(
-            frames=shown,
-            width=width,
-            height=height,
-            fps=round(float(fps), 4),
-            variable_rate=bool(len(steps) and np.abs(steps - np.median(steps)).max() > _UNEVEN_S),
-            duration_s=float(steps.sum() + last_s),
-            has_audio=bool(codecs),
-            audio_codecs=codecs,
-            codec=stream.codec_context.name,
-            rotation=round(first.rotation),
-        )
+        codecs = tuple(sound.codec_context.name if sound.codec_context else "?" for sound in container.streams.audio)
+        codec, rotation, rate, tick_s = track.codec_context.name, first.rotation, frame_rate(track), track.time_base
+    with _opened(path) as (container, track), _reading(path):
+        times, last = shown_packet_times(container, track)
+    steps = np.diff(times) * float(tick_s)
+    fps = float(len(steps) / steps.sum()) if len(steps) else float(rate)
+    return VideoFacts(
+        frames=len(times),
+        width=width,
+        height=height,
+        fps=round(fps, 4),
+        variable_rate=bool(len(steps) and np.abs(steps - np.median(steps)).max() > _UNEVEN_S),
+        duration_s=float(steps.sum() + last * tick_s),
+        has_audio=bool(codecs),
+        audio_codecs=codecs,
+        codec=codec,
+        rotation=round(rotation),
+    )
 
 
-def _lies_on_its_side(path: Path) -> bool:
-    """Whether stored pictures are to be turned by a quarter. Seeking back to the first is not safe in every format."""
-    with _opened(path) as container, _reading(path):
-        first = next(container.decode(container.streams.video[0]), None)
-        return first is not None and round(first.rotation / 90) % 2 == 1
-
-
-def _steps_s(times: list[int | None], tick_s: float) -> tuple[np.ndarray, int]:
-    """Time from each frame to the next, as far as it is known, and how many frames there are."""
-    known = np.array(sorted(time for time in times if time is not None), np.float64)
-    return np.diff(known) * tick_s, len(times)
+def _first_heard_s(path: Path) -> Fraction | None:
+    """Time at which a video's sound begins on the file's clock, or None."""
+    with _opened(path) as (container, _), _reading(path):
+        return first_heard_s(container, find_sound_tracks(container))
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Opens a file and finds its track of pictures."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a video")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: an empty file; expected a video")
-    with _reading(path):
-        container = av.open(str(path))
-    with container:
-        pictures = [stream for stream in container.streams.video if not stream.disposition & _COVER]
-        if not pictures or pictures[0].index != container.streams.video[0].index:
-            raise InputError(f"{path}: no video track in it")
-        if "pipe" in container.format.name or container.format.name == "image2":
-            raise InputError(f"{path}: a still image, expected a video")
-        yield container
-
-
-_COVER = av.stream.Disposition.attached_pic
+    with _reading(path), contextlib.ExitStack() as stack:
+        container = stack.enter_context(open_media(path))
+        track = picture_track(container)
+        left = stack.pop_all()
+    with left:
+        yield container, track
 
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turns what FFmpeg says of a file that is read into one line."""
+    """Turns what is wrong with a file that is read into one line."""
     try:
         yield
+    except BrokenMediaError as error:
+        raise InputError(f"{path}: {error}") from error
     except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"{path}: no video that can be read, or damaged: {error.strerror or error}") from error

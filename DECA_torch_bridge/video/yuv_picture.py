@@ -14,7 +14,11 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import Int, UInt8
 
+from data_prep.shown_media import Orientation
+
 __all__ = ["Box", "YuvPicture"]
+
+_AS_STORED = Orientation()
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels, the last two exclusive; may reach beyond the picture."""
@@ -61,12 +65,16 @@ class YuvPicture:
         return self.planes[0].shape[0], self.planes[0].shape[1]
 
     @classmethod
-    def of_frame(cls, frame: Any) -> Self:
-        """Returns a decoded frame, turned upright; an odd side is one pixel longer, its last row or column repeated."""
-        turns = round(frame.rotation / 90) % 4
+    def of_frame(cls, frame: Any, orientation: Orientation = _AS_STORED) -> Self:
+        """Returns a decoded frame; an odd side is one pixel longer, its last row or column repeated.
+
+        Args:
+          frame: The frame.
+          orientation: How it is to be seen.
+        """
         colours = Colours(frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc)
         if frame.width % 2 or frame.height % 2:
-            return cls.of_rgb(np.rot90(frame.to_ndarray(format="rgb24"), turns), colours=colours)
+            return cls.of_rgb(orientation.upright(frame.to_ndarray(format="rgb24")), colours=colours)
         if frame.format.name in _PLANAR:
             value_range = _PLANAR[frame.format.name]
             colours = dataclasses.replace(colours, value_range=value_range or colours.value_range)
@@ -74,7 +82,7 @@ class YuvPicture:
             if frame.format.is_rgb:
                 colours = dataclasses.replace(colours, matrix=1, value_range=1)
             frame = frame.reformat(format="yuv420p", **_target(colours))
-        planes = (np.ascontiguousarray(np.rot90(_plane(plane), turns)) for plane in frame.planes)
+        planes = (orientation.upright(_plane(plane)) for plane in frame.planes)
         return cls(tuple(planes), colours)  # type: ignore[arg-type]
 
     @classmethod

@@ -33,10 +33,11 @@ def write_landmarks(path, frames, *, size=SIZE, missing=(), key="landmarks68"):
     np.savez(path, **{key: points})
 
 
-def write_video(path, frames=12, *, fps=30, samples=None, times=None, options=None, size=SIZE, first=0):
+def write_video(path, frames=12, *, fps=30, samples=None, times=None, options=None, size=SIZE, first=0, coder=None):
     """Writes an h264 (and aac) file; `times`, in frames, make the frame rate variable."""
     with av.open(str(path), "w", options=options or {}) as container:
-        video = container.add_stream("libx264", rate=fps, options={"crf": "12", "preset": "ultrafast", "g": "4"})
+        how = {"crf": "12", "preset": "ultrafast", "g": "4", **(coder or {})}
+        video = container.add_stream("libx264", rate=fps, options=how)
         video.width = video.height = size
         video.pix_fmt = "yuv420p"
         audio = None
@@ -49,18 +50,18 @@ def write_video(path, frames=12, *, fps=30, samples=None, times=None, options=No
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
         if audio is not None:
-            _write_samples(container, audio, samples)
+            write_samples(container, audio, samples)
     return path
 
 
 def write_sound(path, samples):
     with av.open(str(path), "w") as container:
         codec = "pcm_s16le" if path.suffix == ".wav" else "aac"
-        _write_samples(container, container.add_stream(codec, rate=SAMPLE_RATE, layout="mono"), samples)
+        write_samples(container, container.add_stream(codec, rate=SAMPLE_RATE, layout="mono"), samples)
     return path
 
 
-def _write_samples(container, stream, samples):
+def write_samples(container, stream, samples):
     for first in range(0, len(samples), 1024):
         block = (samples[None, first : first + 1024] * 32767).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
@@ -72,14 +73,79 @@ def _write_samples(container, stream, samples):
 
 def turn_upright(path, quarter_turns):
     """Rewrites the display matrix of an mp4 so that players turn its picture clockwise."""
-    matrices = {
-        1: (0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30),
-        2: (-(1 << 16), 0, 0, 0, -(1 << 16), 0, 0, 0, 1 << 30),
-    }
+    return set_matrix(path, {1: (0, 1, -1, 0), 2: (-1, 0, 0, -1)}[quarter_turns])
+
+
+def set_matrix(path, matrix):
+    """Rewrites the display matrix of an mp4: x' = a x + c y, y' = b x + d y for (a, b, c, d)."""
+    a, b, c, d = (round(value * (1 << 16)) for value in matrix)
     content = bytearray(path.read_bytes())
     start = content.index(b"tkhd") + 4 + 40  # version 0: the matrix follows 40 bytes of other fields
-    content[start : start + 36] = struct.pack(">9i", *matrices[quarter_turns])
+    content[start : start + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(bytes(content))
+    return path
+
+
+def remux(source, target, *, shift_s=0.0, dropped=lambda packet: False, options=None):
+    """Copies packets, later by `shift_s`: in an mp4, what then lies before 0 is hidden by an edit list."""
+    with av.open(str(source)) as given, av.open(str(target), "w", options=options or {}) as made:
+        tracks = {stream.index: made.add_stream_from_template(stream) for stream in given.streams}
+        for packet in given.demux():
+            if packet.dts is None or dropped(packet):
+                continue
+            shift = round(shift_s / packet.time_base)
+            packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+            packet.stream = tracks[packet.stream_index]
+            made.mux(packet)
+    return target
+
+
+def write_pcm(path, blocks, *, rate=SAMPLE_RATE, layout="mono", pictures=0):
+    """Writes sound as it is, of blocks of 50 ms: the time in seconds and the value of each."""
+    with av.open(str(path), "w") as container:
+        video = _picture_track(container) if pictures else None
+        sound = container.add_stream("pcm_s16le", rate=rate, layout=layout)
+        container.start_encoding()
+        for number in range(pictures):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture(number), format="rgb24")))
+        if video is not None:
+            container.mux(video.encode(None))
+        channels = sound.codec_context.channels
+        for time_s, value in blocks:
+            packet = av.Packet(np.full(rate // 20 * channels, round(value * 32768), np.int16).tobytes())
+            packet.stream, packet.time_base = sound, Fraction(1, rate)
+            packet.pts = packet.dts = round(time_s * rate)
+            container.mux(packet)
+    return path
+
+
+def _picture_track(container, fps=20):
+    video = container.add_stream("libx264", rate=fps, options={"crf": "12", "preset": "ultrafast"})
+    video.width = video.height = SIZE
+    video.pix_fmt = "yuv420p"
+    return video
+
+
+def ball(moment, size=SIZE):
+    """A soft bright disc that has moved to the right by so many pixels."""
+    y, x = np.mgrid[:size, :size]
+    disc = np.clip(size / 4 - np.hypot(x - size / 4 - moment, y - size / 2), 0, 4) / 4
+    return np.repeat((40 + 180 * disc)[..., None], 3, axis=-1).astype(np.uint8)
+
+
+def write_fields(path, frames=9, *, woven=True, options="tff=1"):
+    """Writes pictures of the ball at 4 pixels a frame; woven, their lower fields are half a frame later."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"crf": "6", "x264-params": options})
+        video.width = video.height = SIZE
+        video.pix_fmt = "yuv420p"
+        for number in range(frames):
+            image = ball(4 * number)
+            if woven:
+                image[1::2] = ball(4 * number + 2)[1::2]
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(video.encode(None))
+    return path
 
 
 def voice(sentence, *, tempo=None, pitch_hz=120.0, fps=30, pauses=(0.2, 0.2)):

@@ -15,7 +15,8 @@ from data_prep.synthetic.speech import deliver, make_sentence
 from DECA_torch_bridge.video import input_checks
 from DECA_torch_bridge.video.input_checks import check_disk, check_sound, check_video
 from DECA_torch_bridge.video.scene_cuts import SceneCuts
-from tests.data_prep.tiny_media import turn_upright, write_video
+from tests.bridge.video.composing_clip import write_scene
+from tests.data_prep.tiny_media import remux, turn_upright, write_pcm, write_video
 
 CLIPS = Path(__file__).resolve().parents[4] / "shared" / "clips" / "clips"
 REAL = sorted(CLIPS.glob("*_src.mp4"))
@@ -97,16 +98,34 @@ def stripes():
 
 
 def test_sound_that_the_output_cannot_hold_is_told_of_before_any_work(tmp_path):
-    with av.open(str(tmp_path / "opus.mkv"), "w") as container:
-        track = container.add_stream("libopus", rate=48000, layout="mono")
-        piece = av.AudioFrame.from_ndarray(np.zeros((1, 960), np.float32), format="fltp", layout="mono")
-        piece.sample_rate = 48000
-        container.mux(track.encode(piece))
-        container.mux(track.encode(None))
+    write_scene(tmp_path / "opus.mkv", sound="libopus")
     with pytest.raises(InputError, match=r"-o out\.mov: cannot hold the sound of .*opus.* ends in \.mkv"):
         check_sound(tmp_path / "opus.mkv", Path("out.mov"))
     check_sound(tmp_path / "opus.mkv", Path("out.mkv"))
     check_sound(write_video(tmp_path / "silent.mp4", 2), Path("out.mov"))
+
+
+@pytest.mark.parametrize(
+    ("layout", "output", "said"), [("3.0", "mp4", "unsupported channel layout"), ("3.0", "mkv", "")]
+)
+def test_what_ffmpeg_would_refuse_in_the_last_stage_is_told_of_in_its_words(tmp_path, layout, output, said):
+    source = write_pcm(tmp_path / "a.mkv", [(0.05 * n, 0.1) for n in range(4)], layout=layout, pictures=4)
+    if not said:
+        check_sound(source, tmp_path / f"out.{output}")
+    else:
+        with pytest.raises(
+            InputError, match=rf"-o .*a\.mkv as it is \(.*{said}.*\); name an output that ends in \.mkv"
+        ):
+            check_sound(source, tmp_path / f"out.{output}")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mkv"]
+
+
+def test_pictures_that_change_their_size_are_told_of(tmp_path):
+    parts = [write_video(tmp_path / f"{size}.ts", 4, size=size) for size in (64, 96)]
+    remux(parts[1], tmp_path / "late.ts", shift_s=4 / 30)
+    (tmp_path / "both.ts").write_bytes(parts[0].read_bytes() + (tmp_path / "late.ts").read_bytes())
+    with pytest.raises(InputError, match=r"both\.ts: frame 4 has another size"):
+        check_video(tmp_path / "both.ts", "VIDEO")
 
 
 def write_pictures(path, images):

@@ -7,8 +7,8 @@ import pytest
 from data_prep.decode import read_frames
 from DECA_torch_bridge.video.media import open_video
 from DECA_torch_bridge.video.yuv_picture import YuvPicture
-from tests.bridge.video.composing_clip import scene, write_scene
-from tests.data_prep.tiny_media import turn_upright
+from tests.bridge.video.composing_clip import SIZE, scene, write_scene
+from tests.data_prep.tiny_media import set_matrix, write_fields
 
 
 def test_reading_equals_that_of_the_rest_of_the_project(tmp_path):
@@ -20,16 +20,25 @@ def test_reading_equals_that_of_the_rest_of_the_project(tmp_path):
             np.testing.assert_array_equal(timed.picture.rgb(), frame.image)
 
 
-@pytest.mark.parametrize("turns", [1, 2])
-def test_rotated_videos_are_read_upright(tmp_path, turns):
+@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize("signs", [(1, 1), (-1, 1), (1, -1), (-1, -1)])
+def test_turned_and_mirrored_videos_are_read_upright(tmp_path, turned, signs):
     path = write_scene(tmp_path / "a.mp4", sound=None)
-    turn_upright(path, turns)
+    set_matrix(path, (0, *signs, 0) if turned else (signs[0], 0, 0, signs[1]))
     with open_video(path) as video:
         picture = next(video.pictures()).picture
     expected = next(read_frames(path)).image
-    assert picture.size == expected.shape[:2]
+    assert picture.size == expected.shape[:2] == (SIZE[::-1] if turned else SIZE)
     # Chroma is enlarged after the turn in one and before it in the other.
     assert np.abs(picture.rgb().astype(int) - expected).mean() < 1
+
+
+def test_fields_are_read_as_the_rest_of_the_project_does(tmp_path, caplog):
+    path = write_fields(tmp_path / "a.mp4")
+    with open_video(path) as video:
+        for timed, frame in zip(video.pictures(), read_frames(path), strict=True):
+            np.testing.assert_array_equal(timed.picture.rgb(), frame.image)
+    assert "a.mp4: interlaced" in caplog.text
 
 
 def test_a_change_is_seen_and_only_there():
