@@ -34,7 +34,7 @@ from data_prep.landmarks import LandmarkBackend, LandmarkSettings
 
 __all__ = ["ClipSettings", "ClipSpeech", "ClipStatus", "WorkFolder", "prepare_clip"]
 
-PREPARATION_VERSION = 1
+PREPARATION_VERSION = 2
 """Raised when the same clip and settings give other records, so that old work is not taken up."""
 
 _CHUNK = 16  # Frames held in memory at once.

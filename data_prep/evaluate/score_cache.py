@@ -16,7 +16,7 @@ from data_prep.decode import IMAGE_SUFFIXES, BrokenMediaError
 
 __all__ = ["VERSION", "Arrays", "Fingerprints", "ScoreCache", "digest"]
 
-VERSION = 1
+VERSION = 2
 """Raised when what is computed changes, so that older results are not taken for it."""
 
 Arrays = dict[str, np.ndarray]
