@@ -71,7 +71,7 @@ class Attempt:
 
     def processes(self, word):
         """Numbers of its running processes whose command line has a word, oldest first."""
-        return [pid for pid, words in _in_session(self.number) if word in words]
+        return [pid for pid, words in in_session(self.number) if word in words]
 
     def wait_until(self, condition, what):
         """Waits until something holds; raises `FaultError` if the command ends before it, or nothing happens."""
@@ -104,7 +104,7 @@ class Attempt:
             os.killpg(self.number, signal.SIGKILL)
         self._process.wait()
         deadline = time.monotonic() + 30
-        while (left := [pid for pid, _ in _in_session(self.number)]) and time.monotonic() < deadline:
+        while (left := [pid for pid, _ in in_session(self.number)]) and time.monotonic() < deadline:
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -114,7 +114,7 @@ class Attempt:
         return self.log()[-3000:]
 
 
-def _in_session(session):
+def in_session(session):
     """Running processes of a session by their numbers, with the words of their command lines, oldest first."""
     for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda folder: int(folder.name)):
         with contextlib.suppress(OSError):
