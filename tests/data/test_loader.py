@@ -202,5 +202,5 @@ def test_an_evaluation_left_early_ends_its_threads(source):
     assert started
     batches.close()
     for thread in started:
-        thread.join(timeout=10)  # seconds; a thread ends with the batch it is reading
+        thread.join(timeout=60)  # seconds; a thread ends with the batch it is reading
     assert not any(thread.is_alive() for thread in started)

@@ -76,7 +76,7 @@ def test_a_stream_is_read_only_so_far_ahead_and_let_go_of():
     assert stream_threads
     del stream
     for thread in stream_threads:
-        thread.join(timeout=5)
+        thread.join(timeout=60)
         assert not thread.is_alive()
 
 

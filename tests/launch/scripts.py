@@ -9,6 +9,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 300
+"""Seconds after which a script that does not do what it should is given up: many times what a busy machine needs."""
+
 LAUNCHERS = ("kubernetes", "local_cluster", "multi_gpu", "slurm", "tpu_vm")
 CODE = ("asccl_jax", "configs", "data_prep", "DECA_torch_bridge", "LICENSE", "README.md", "pyproject.toml")
 TOOLS = (
@@ -97,7 +100,7 @@ def start(repository, script, *words, **settings):
     )
 
 
-def launch(repository, script, *words, timeout=30, **settings):
+def launch(repository, script, *words, timeout=PATIENCE_S, **settings):
     """Returns exit status, stdout and stderr of a launcher."""
     process = start(repository, script, *words, **settings)
     try:
@@ -110,7 +113,7 @@ def launch(repository, script, *words, timeout=30, **settings):
     return process.returncode, output, errors
 
 
-def ended(group, *, seconds=5):
+def ended(group, *, seconds=60):
     """Whether all processes of a group end; what does not is killed."""
     deadline = time.monotonic() + seconds
     with contextlib.suppress(ProcessLookupError):
@@ -122,7 +125,7 @@ def ended(group, *, seconds=5):
     return True
 
 
-def wait_for(path, text, *, seconds=30):
+def wait_for(path, text, *, seconds=PATIENCE_S):
     deadline = time.monotonic() + seconds
     while text not in (path.read_text() if path.exists() else ""):
         assert time.monotonic() < deadline, f"{path} has no {text!r}: {path.read_text() if path.exists() else 'absent'}"

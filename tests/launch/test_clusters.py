@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.launch.scripts import checkout, launch, start, tools, wait_for
+from tests.launch.scripts import PATIENCE_S, checkout, launch, start, tools, wait_for
 
 # Runs a batch script as a node would; tasks of srun are told their place as by Slurm.
 SBATCH = """
@@ -233,7 +233,7 @@ def test_ctrl_c_stops_all_workers_politely(repository, record, gcloud, tmp_path)
     for worker in (0, 1):
         wait_for(tmp_path / f"logs/gcloud/{worker}.log", "ready")
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 143, errors
     for worker in (0, 1):
         assert "saved" in (tmp_path / f"logs/host-{worker}.log").read_text()
@@ -252,7 +252,7 @@ def test_training_on_a_worker_outlives_its_connection_is_found_again_and_stopped
 
     again = start(repository, "on_tpu_worker", "train", "--", "--run")
     assert launch(repository, "on_tpu_worker", "stop")[0] == 0
-    output, errors = again.communicate(timeout=60)
+    output, errors = again.communicate(timeout=PATIENCE_S)
     assert again.returncode == 143
     assert "already training, following it" in errors
     assert output.count("told:") == 1

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from asccl_jax.metrics_file import read_metrics
-from tests.launch.scripts import ROOT, checkout, launch, start, wait_for
+from tests.launch.scripts import PATIENCE_S, ROOT, checkout, launch, start, wait_for
 from tests.train.tiny_records import write_tiny_records
 
 
@@ -48,7 +48,7 @@ def test_logs_of_a_second_attempt_follow_those_of_the_first(repository, tmp_path
 def test_one_that_fails_ends_all_and_its_status_is_the_launchers(repository, tmp_path):
     process = begin(repository, tmp_path, "--fail", tmp_path / "now", count=3)
     (tmp_path / "now").touch()
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 7
     assert "process 1 ended with status 7" in errors
     for index in (0, 2):
@@ -59,17 +59,17 @@ def test_those_that_do_not_end_are_killed_after_the_time_of_grace(repository, tm
     process = begin(repository, tmp_path, "--deaf", tmp_path / "now", options=("--grace=1",))
     (tmp_path / "now").touch()
     begun = time.monotonic()
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 7
     assert "still running after 1 s: killing processes 0" in errors
-    assert 1 < time.monotonic() - begun < 20
+    assert time.monotonic() - begun > 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_all_and_waits_for_the_one_that_is_still_saving(repository, tmp_path, number):
     process = begin(repository, tmp_path)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 143, errors
     for index in (0, 1):  # process 0 takes longer
         assert "saved" in (tmp_path / f"host-{index}.log").read_text()
@@ -81,7 +81,7 @@ def test_a_reader_that_leaves_does_not_keep_a_signal_from_the_processes(reposito
     process.stdout.close()
     process.stderr.close()
     process.send_signal(signal.SIGHUP)
-    assert process.wait(timeout=30) == 143
+    assert process.wait(timeout=PATIENCE_S) == 143
     for index in (0, 1):
         assert "saved" in (tmp_path / f"host-{index}.log").read_text()
 
@@ -90,7 +90,7 @@ def test_a_process_that_is_killed_ends_the_others(repository, tmp_path):
     process = begin(repository, tmp_path, "--run")
     victim = re.search(r"^pid (\d+)$", (tmp_path / "host-1.log").read_text(), flags=re.MULTILINE).group(1)
     os.kill(int(victim), signal.SIGKILL)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 128 + signal.SIGKILL, errors
     assert "process 1 ended with status 137" in errors
 
@@ -102,7 +102,7 @@ def test_a_second_signal_kills(repository, tmp_path):
     time.sleep(0.3)
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 128 + signal.SIGKILL
 
 

@@ -129,9 +129,11 @@ def test_two_processes_train_to_the_numbers_of_one(train, tmp_path):
     for expected, found in zip(one, two, strict=True):
         assert found.keys() == expected.keys()
         for name, value in expected.items():
-            # Two halves of a batch are summed in another order: scalars differ by up to 1e-6.
-            where = f"{name} of step {expected['step']}"
-            np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6, err_msg=where)
+            # Two halves of a batch are summed in another order. Until the first update has been made that is rounding
+            # alone, 1e-6. Adam then moves a weight whose gradient is within rounding of zero by the whole rate, in
+            # either direction: from there on scalars are up to 1.4e-4 apart, on one processor more than on another.
+            where, tolerance = f"{name} of step {expected['step']}", 1e-4 if expected["step"] <= 1 else 1e-3
+            np.testing.assert_allclose(found[name], value, rtol=tolerance, atol=1e-6, err_msg=where)
 
 
 @pytest.mark.slow

@@ -6,10 +6,12 @@ import time
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from asccl_jax.train.monitoring.run_clock import Phase, RunClock
+
+ROUNDING = 1e-6
+"""Seconds that sums and differences of readings may be off by."""
 
 
 @pytest.fixture
@@ -28,43 +30,49 @@ def new_program():
     return jax.jit(lambda x: inner(x) + inner(x + 1))
 
 
-def test_an_inner_phase_takes_its_seconds_from_the_outer_one_and_all_add_up(clock):
-    begin = time.perf_counter()
-    clock.turn_to(Phase.TRAINING)
-    with clock.phase(Phase.EVALUATING):
-        time.sleep(0.02)
-        with clock.phase(Phase.SAVING):
-            time.sleep(0.05)
-    time.sleep(0.03)
-    clock.settle()
-    elapsed = time.perf_counter() - begin
+def test_an_inner_phase_takes_its_seconds_from_the_outer_one_and_all_add_up():
+    before = time.perf_counter()
+    with contextlib.closing(RunClock()) as clock:
+        begin = time.perf_counter()
+        clock.turn_to(Phase.TRAINING)
+        with clock.phase(Phase.EVALUATING):
+            time.sleep(0.02)
+            with clock.phase(Phase.SAVING):
+                time.sleep(0.05)
+        time.sleep(0.03)
+        settled = time.perf_counter()
+        clock.settle()
+        end = time.perf_counter()
     assert clock.seconds[Phase.SAVING] >= 0.05
     assert clock.seconds[Phase.EVALUATING] >= 0.02
     assert clock.seconds[Phase.TRAINING] >= 0.03
-    # The making of the clock lies before `begin`, the reading of `elapsed` after its end: microseconds, 10 ms if the
-    # system takes the processor away in between.
-    np.testing.assert_allclose(sum(clock.seconds.values()), elapsed, atol=0.01)
+    # Between two readings and the next two the system may take the processor away for as long as it likes.
+    assert settled - begin - ROUNDING <= sum(clock.seconds.values()) <= end - before + ROUNDING
 
 
 def test_a_phase_ends_with_an_exception_too(clock):
+    before = time.perf_counter()
     with pytest.raises(KeyError), clock.phase(Phase.SAVING):
         raise KeyError
+    ended = time.perf_counter()
     time.sleep(0.02)
     clock.settle()
     assert clock.seconds[Phase.STARTING] >= 0.02
-    assert clock.seconds[Phase.SAVING] < 0.02
+    assert clock.seconds[Phase.SAVING] <= ended - before + ROUNDING
 
 
 def test_compiling_is_counted_once_and_taken_from_the_phase_that_met_it(clock):
     program = new_program()
+    before = time.perf_counter()
     with clock.phase(Phase.EVALUATING):
         begin = time.perf_counter()
         program(jnp.ones(3)).block_until_ready()
         elapsed = time.perf_counter() - begin
+    longest = time.perf_counter() - before
     compiling, evaluating = clock.seconds[Phase.COMPILING], clock.seconds[Phase.EVALUATING]
     # Were the tracing of the inner function counted twice, the phases would still add up, so compare with the clock.
     assert 0.1 * elapsed < compiling < elapsed
-    np.testing.assert_allclose(compiling + evaluating, elapsed, atol=0.01)
+    assert elapsed - ROUNDING <= compiling + evaluating <= longest + ROUNDING
     with clock.phase(Phase.EVALUATING):
         program(jnp.ones(3)).block_until_ready()
     assert clock.seconds[Phase.COMPILING] == compiling
