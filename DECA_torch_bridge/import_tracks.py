@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from asccl_jax.data.track_list import LIST_NAME, TrackEntry, TrackList, codes_path, write_track_list
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.file_names import name_hash, readable
 from data_prep.clips import Problem
 from DECA_torch_bridge.track_layouts import ImportedClip, find_clips
 
@@ -106,7 +106,7 @@ def import_tracks(
         "validation_share": share,
         "left_out": [[problem.subject, problem.reason] for problem in problems],
     }
-    tracks = TrackList(source.resolve().name, entries, settings)
+    tracks = TrackList(readable(source.resolve().name), entries, settings)
     write_track_list(output, tracks)
     return tracks, problems
 
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _picked(names: Iterable[str], share: float) -> list[str]:
     """A share of names, at least one and never all, by an order of their own that further names do not change."""
-    ranked = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    ranked = sorted(names, key=name_hash)
     if not share or len(ranked) < 2:
         return []
     return ranked[: min(max(1, round(share * len(ranked))), len(ranked) - 1)]

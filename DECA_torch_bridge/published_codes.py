@@ -11,6 +11,7 @@ import numpy as np
 from asccl_jax.data.atomic import write_atomically
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
+from asccl_jax.file_names import is_litter
 from DECA_torch_bridge.safe_pickle import load_pickle
 
 __all__ = ["read_published_codes", "write_published_codes"]
@@ -47,7 +48,8 @@ def read_published_codes(directory: Path) -> CodeDict:
     Raises:
       InputError: No such folder, no pickles in it, one that is unsafe, damaged, or lacks fields.
     """
-    files = sorted(directory.glob("*.pkl")) if directory.is_dir() else []
+    found = directory.glob("*.pkl") if directory.is_dir() else ()
+    files = sorted(file for file in found if not is_litter(file.name))
     if not files:
         raise InputError(f"{directory}: no code dicts; expected a folder with 000000.pkl, 000001.pkl, ...")
     strange = [file.name for file in files if not file.stem.isdecimal()]

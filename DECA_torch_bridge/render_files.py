@@ -170,7 +170,7 @@ class _Video:
     def __enter__(self) -> Self:
         with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = self._stack.enter_context(av.open(str(self._partial), "w"))
+            self._container = self._stack.enter_context(av.open(f"file:{self._partial}", "w"))
         self._stream = self._container.add_stream("libx264", rate=self._rate, options={"crf": "12"})
         self._stream.pix_fmt = "yuv444p"
         return self

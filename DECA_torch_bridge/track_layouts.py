@@ -22,6 +22,7 @@ from jaxtyping import Int
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.schema import EMOTIONS, UNLABELLED
 from asccl_jax.errors import InputError
+from asccl_jax.file_names import id_part, is_litter
 from data_prep.clips import Problem, emotion_name
 from DECA_torch_bridge.published_codes import read_published_codes
 from DECA_torch_bridge.safe_pickle import load_pickle
@@ -66,7 +67,7 @@ def read_actor_file(path: Path) -> tuple[list[ImportedClip], list[Problem]]:
     content = load_pickle(path)
     if not isinstance(content, list | tuple) or not content:
         raise InputError(f"{path}: {_kind(content)}, expected a list of pairs: array (frames, 53), emotion")
-    actor = path.name.removesuffix(_ACTOR_ENDING)
+    actor = id_part(path.name.removesuffix(_ACTOR_ENDING))
     numbers: collections.Counter[str] = collections.Counter()
     clips, problems = [], []
     for position, item in enumerate(content):
@@ -113,7 +114,8 @@ def read_video(folder: Path, video: str, annotations: Path) -> ImportedClip:
     counts = collections.Counter(name for name in names if name != UNLABELLED)
     emotion = counts.most_common(1)[0][0] if counts else UNLABELLED
     runs = tuple((name, len(list(run))) for name, run in itertools.groupby(names))
-    return ImportedClip(f"{video}/{emotion}/{video}", video, emotion, video, codes, runs)
+    name = id_part(video)
+    return ImportedClip(f"{name}/{emotion}/{name}", name, emotion, name, codes, runs)
 
 
 def find_clips(source: Path, annotations: Path | None = None) -> tuple[Iterator[ImportedClip | Problem], str]:
@@ -130,7 +132,7 @@ def find_clips(source: Path, annotations: Path | None = None) -> tuple[Iterator[
         return _actors([source]), "actor files"
     if not source.is_dir():
         raise InputError(f"{source}: expected ACTOR{_ACTOR_ENDING}, a folder of such files, or an Aff-Wild2 folder")
-    actors = sorted(source.glob(f"*{_ACTOR_ENDING}"))
+    actors = sorted(path for path in source.glob(f"*{_ACTOR_ENDING}") if not is_litter(path.name))
     if actors:
         return _actors(actors), "actor files"
     videos = _video_folders(source)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import io
 import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
+
+from asccl_jax.file_names import readable
 
 __all__ = ["DivergedError", "InputError", "WriteError", "bucket_errors", "exit_on_input_error", "first_line", "writing"]
 
@@ -81,7 +84,8 @@ def first_line(error: Exception) -> str:
 def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
     """Wraps an entry point: `InputError` becomes one line on stderr and exit status 2, others of this module 1.
 
-    A reader that leaves (`| head`) ends it quietly, with the status that a shell gives such a program.
+    A reader that leaves (`| head`) ends it quietly, with the status that a shell gives such a program. What is printed
+    of a path may be bytes that are no text: a terminal that takes UTF-8 gets them as they are, another one spelled out.
 
     Args:
       main: Function that returns the process's exit status.
@@ -92,6 +96,7 @@ def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def guarded(*args: object, **keywords: object) -> int:
+        _print_anything(sys.stdout)
         try:
             status = main(*args, **keywords)
             sys.stdout.flush()
@@ -101,10 +106,15 @@ def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
         except InputError as error:
-            sys.stderr.write(f"error: {error}\n")
+            sys.stderr.write(f"error: {readable(str(error))}\n")
             return 2
         except (WriteError, DivergedError) as error:
-            sys.stderr.write(f"error: {error}\n")
+            sys.stderr.write(f"error: {readable(str(error))}\n")
             return 1
 
     return guarded
+
+
+def _print_anything(stream: object) -> None:
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "backslashreplace")

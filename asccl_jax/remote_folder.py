@@ -12,14 +12,13 @@ import errno
 import logging
 import os
 import re
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import google_crc32c
 
-from asccl_jax.data.atomic import PARTIAL_SUFFIX
+from asccl_jax.data.atomic import temporary_name
 from asccl_jax.errors import InputError, bucket_errors, first_line
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ class RemoteFolder:
         names = list(files)
         for first in range(0, len(names), _AT_ONCE):
             chunk = names[first : first + _AT_ONCE]
-            arriving = [_arriving(directory / name) for name in chunk]
+            arriving = [temporary_name(directory / name) for name in chunk]
             for path in arriving:
                 path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -200,10 +199,6 @@ class RemoteFolder:
                 f"{self.address}/{name}: {size} bytes arrived that are not the {listed.size} bytes listed before; it is"
                 " being written, or broke on its way: try again"
             )
-
-
-def _arriving(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
 
 
 def _crc32c(path: Path) -> str:

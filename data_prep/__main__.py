@@ -54,10 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     figures = summarise(outcome)
     clips, frames, pairs = figures["clips"], figures["frames"], figures["pairs"]
+    left_out = pairs["left_out_by_cost"]
     sys.stdout.write(
         f"{options.output}: {clips['kept']} of {clips['found']} clips, {frames['kept']:,} frames"
         f" ({frames['dropped']:,} dropped), {pairs['count']} pairs of clips, {pairs['aligned_frames']:,} of frames\n"
-        f"report: {outcome.settings.output / 'report' / 'report.html'}\n"
+        + (
+            f"{left_out} more pairs are left out: their cost stands out (--keep-costly keeps them)\n"
+            if left_out
+            else ""
+        )
+        + f"report: {outcome.settings.output / 'report' / 'report.html'}\n"
     )
     return 0
 
@@ -100,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     pairs.add_argument(
         "--max-cost", type=float, help="drop pairs aligned at a greater mean cost (0 to 2; default: none)"
     )
+    pairs.add_argument(
+        "--keep-costly", action="store_true", help="keep pairs that cost much more than the others (default: left out)"
+    )
     pairs.add_argument("--band", type=float, default=0.25, help="reach of a path off the diagonal, 0 to 1 (0.25)")
     pairs.add_argument("--max-hold", type=int, default=2, help="stretch speech at most this plus 1 times (2)")
     pairs.add_argument("--validation-speakers", default="", help="speakers held out, as W021,M030")
@@ -139,6 +148,7 @@ def _settings(options: argparse.Namespace) -> Preparation:
         ),
         alignment=AlignmentSettings(band=options.band, max_hold=options.max_hold),
         max_cost=options.max_cost,
+        keep_costly=options.keep_costly,
         levels=levels,
         transcripts=options.transcripts,
         pairs_from=options.pairs_from,

@@ -199,9 +199,8 @@ def prepare_clip(clip: Clip, settings: ClipSettings, backend: LandmarkBackend, w
 
 
 def _write_clip(clip: Clip, key: str, settings: ClipSettings, backend: LandmarkBackend, work: WorkFolder) -> ClipStatus:
-    frames = read_frames(clip.video, image_fps=settings.image_fps)
-    if settings.fps is not None:
-        frames = resample_frames(frames, settings.fps)
+    shown = _Shown(read_frames(clip.video, image_fps=settings.image_fps))
+    frames = iter(shown) if settings.fps is None else resample_frames(shown, settings.fps)
     times_s, numbers = [], []
     kept, dropped = 0, collections.Counter[str]()
     with RecordWriter(work.records(clip)) as writer:
@@ -217,6 +216,7 @@ def _write_clip(clip: Clip, key: str, settings: ClipSettings, backend: LandmarkB
                     continue
                 writer.write(record.encode())
                 kept += 1
+        backend.check_count(shown.count, clip)
         if not kept:
             raise BrokenMediaError(f"{' or '.join(dropped) or 'no picture'}, in all {len(numbers)} frames")
     remarks = [extension_remark(clip.video) if clip.video.is_file() else None]
@@ -232,6 +232,24 @@ def _write_clip(clip: Clip, key: str, settings: ClipSettings, backend: LandmarkB
         record_bytes=work.records(clip).stat().st_size,
         has_sound=sound is None,
     )
+
+
+class _Shown:
+    """The frames of a clip's source, counted."""
+
+    def __init__(self, frames: Iterator[Frame]) -> None:
+        self._frames, self._count = frames, 0
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in self._frames:
+            self._count = frame.source_index + 1
+            yield frame
+
+    def count(self) -> int:
+        """Returns how many there are, reading on to the end."""
+        for _ in self:
+            pass
+        return self._count
 
 
 def _frame_record(clip: Clip, frame: Frame, points: Float[np.ndarray, "68 2"], settings: ClipSettings) -> FrameRecord:

@@ -16,7 +16,7 @@ import subprocess
 import urllib.error
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +35,7 @@ __all__ = [
     "LandmarkSettings",
     "MediaPipe",
     "Precomputed",
+    "check_rows",
     "make_backend",
 ]
 
@@ -58,6 +59,17 @@ class LandmarkBackend(abc.ABC):
 
         Raises:
           BrokenMediaError: This clip's landmarks cannot be had.
+        """
+
+    def check_count(self, frames: Callable[[], int], clip: Clip) -> None:  # noqa: B027 - what is found as asked fits
+        """Refuses a clip whose landmarks are not of as many frames as it shows; call it after the last chunk.
+
+        Args:
+          frames: Counts all frames that the clip's source shows; called only where landmarks may be too many.
+          clip: The clip of the calls before.
+
+        Raises:
+          BrokenMediaError: They are of more frames, or of fewer.
         """
 
     def close(self) -> None:  # noqa: B027 - not every back end holds something
@@ -119,17 +131,28 @@ class Precomputed(LandmarkBackend):
         self._points = np.zeros((0, 68, 2), np.float32)
 
     def landmarks68(self, frames: Sequence[Frame], clip: Clip) -> Float32[np.ndarray, "t 68 2"]:
-        """Returns the stored rows of the frames."""
+        """Returns the stored rows of the frames, NaN for those beyond the last; `check_count` refuses such clips."""
         if clip.clip_id != self._clip:
             path = self.find(clip)
             if path is None:
                 raise BrokenMediaError("no landmark file")
             self._points = _load_landmarks(path)
             self._clip = clip.clip_id
-        rows = [frame.source_index for frame in frames]
-        if rows and max(rows) >= len(self._points):
-            raise BrokenMediaError(f"landmark file has {len(self._points)} rows, the video more frames")
-        return self._points[rows]
+        rows = np.array([frame.source_index for frame in frames], int)
+        points = np.full((len(rows), 68, 2), np.nan, np.float32)
+        there = rows < len(self._points)
+        points[there] = self._points[rows[there]]
+        return points
+
+    def check_count(self, frames: Callable[[], int], clip: Clip) -> None:
+        """See `LandmarkBackend`: a row belongs to a frame by its number, so one too many shifts all that follow."""
+        del clip
+        check_rows(len(self._points), frames())
+
+    def rows(self, clip: Clip) -> int | None:
+        """Returns how many rows the clip's file has, None where there is none; raises `BrokenMediaError`."""
+        path = self.find(clip)
+        return None if path is None else len(_load_landmarks(path))
 
     def find(self, clip: Clip) -> Path | None:
         """Returns the clip's landmark file, or None where there is none."""
@@ -140,6 +163,15 @@ class Precomputed(LandmarkBackend):
         if self._directory is not None:
             candidates = [self._directory / f"{clip.clip_id}.npz", self._directory / name, *candidates]
         return next((path for path in candidates if path.is_file()), None)
+
+
+def check_rows(rows: int, frames: int) -> None:
+    """Raises `BrokenMediaError` unless a landmark file has a row for every frame that a video shows, and no more."""
+    if rows != frames:
+        raise BrokenMediaError(
+            f"landmark file has {rows} rows, the video {frames} frames: not the landmarks of this very video; find them"
+            " again, a row for each frame that it shows"
+        )
 
 
 class FaceAlignment(LandmarkBackend):

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import dataclasses
+import io
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from asccl_jax.errors import InputError
+from asccl_jax.file_names import id_part, is_litter
 from data_prep.clips import Clip, Problem, emotion_name, reject_duplicates, sentence_key
 
-__all__ = ["AUDIO_SUFFIXES", "LAYOUTS", "VIDEO_SUFFIXES", "apply_transcripts", "find_clips", "read_csv"]
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "LAYOUTS",
+    "VIDEO_SUFFIXES",
+    "apply_transcripts",
+    "find_clips",
+    "is_ravdess_actor",
+    "located",
+    "mead_kind",
+    "read_csv",
+]
 
 LAYOUTS = ("mead", "ravdess", "list")
 
@@ -20,6 +34,11 @@ VIDEO_SUFFIXES = (
     *(".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv"),
 )
 AUDIO_SUFFIXES = (".m4a", ".wav", ".flac", ".mp3", ".aac", ".ogg")
+
+_LANDMARKS_SUFFIX = ".npz"
+
+_PATHS = ("path", "audio", "landmarks", "source", "truth")
+"""Columns that may hold bytes which are no text."""
 
 MEAD_COMMON_SENTENCES = ("001", "002", "003")
 """Clips of the three sentences that MEAD has in every emotion; the other numbers differ from emotion to emotion."""
@@ -79,15 +98,15 @@ def apply_transcripts(clips: Sequence[Clip], path: Path) -> list[Clip]:
       InputError: The file is missing or lacks a column, or no row matches any clip.
     """
     sentences: dict[tuple[str, str, str], str] = {}
-    for row in read_csv(path, ("speaker", "emotion", "clip", "sentence")):
+    for row in read_csv(path, ("speaker", "emotion", "clip", "sentence")).values():
         try:
             emotion = emotion_name(row["emotion"]) if row["emotion"] else ""
         except ValueError:
             continue  # an emotion that no clip can have
-        sentences[row["speaker"], emotion, row["clip"]] = sentence_key(row["sentence"])
+        sentences[row["speaker"], emotion, _number(row["clip"])] = sentence_key(row["sentence"])
     result, matches = [], 0
     for clip in clips:
-        keys = [(s, e, clip.name) for s in (clip.speaker, "") for e in (clip.emotion, "")]
+        keys = [(s, e, _number(clip.name)) for s in (clip.speaker, "") for e in (clip.emotion, "")]
         sentence = next((sentences[key] for key in keys if key in sentences), None)
         matches += sentence is not None
         result.append(clip if sentence is None else dataclasses.replace(clip, sentence=sentence))
@@ -96,13 +115,18 @@ def apply_transcripts(clips: Sequence[Clip], path: Path) -> list[Clip]:
     return result
 
 
+def _number(name: str) -> str:
+    """A name, or the number that it is: spreadsheets make 1 of 001."""
+    return str(int(name)) if name.isdecimal() else name
+
+
 def _find_mead(root: Path, levels: Sequence[int]) -> Found:
-    folders = [root] if _mead_kind(root) else _folders(root)
-    speakers = [folder for folder in folders if _mead_kind(folder)]
+    folders = [root] if mead_kind(root) else _folders(root)
+    speakers = [folder for folder in folders if mead_kind(folder)]
     if not speakers:
         raise InputError(f"{root}: no SPEAKER/video/front, SPEAKER/img or SPEAKER/align_img folder: is this MEAD?")
     for folder in folders:
-        kind = _mead_kind(folder)
+        kind = mead_kind(folder)
         if kind is None:
             yield Problem(folder.name, "no video/front, img or align_img folder")
         elif kind == "video/front":
@@ -111,34 +135,43 @@ def _find_mead(root: Path, levels: Sequence[int]) -> Found:
             yield from _mead_frames(folder, kind)
 
 
-def _mead_kind(folder: Path) -> str | None:
-    return next((kind for kind in ("video/front", "img", "align_img") if (folder / kind).is_dir()), None)
+def mead_kind(folder: Path) -> str | None:
+    """Returns which of MEAD's folders a speaker's folder has, in letters of any size; None if it is no speaker's."""
+    return next((kind for kind in ("video/front", "img", "align_img") if located(folder, kind).is_dir()), None)
 
 
 def _mead_videos(speaker: Path, levels: Sequence[int]) -> Found:
     """MEAD as downloaded: video/front/EMOTION/level_K/NNN.mp4, audio/EMOTION/level_K/NNN.m4a."""
-    for emotion_folder in _folders(speaker / "video" / "front"):
+    for emotion_folder in _folders(located(speaker, "video/front")):
+        neutral = emotion_folder.name.strip().casefold() == "neutral"
         for level_folder in _folders(emotion_folder):
-            level = re.fullmatch(r"level_(\d)", level_folder.name)
+            level = re.fullmatch(r"level_(\d)", level_folder.name, flags=re.IGNORECASE)
             if level is None:
                 yield Problem(str(level_folder), "expected a folder level_1, level_2 or level_3")
                 continue
-            if emotion_folder.name != "neutral" and int(level[1]) not in levels:
+            if not neutral and int(level[1]) not in levels:
                 continue
-            take = level_folder.name if len(levels) > 1 and emotion_folder.name != "neutral" else ""
+            take = f"level_{level[1]}" if len(levels) > 1 and not neutral else ""
+            audio = located(speaker, f"audio/{emotion_folder.name}/{level_folder.name}")
             for path in _files(level_folder):
-                audio = speaker / "audio" / emotion_folder.name / level_folder.name / path.stem
-                yield _mead_clip(speaker.name, emotion_folder.name, path, _sound(audio), take=take)
+                if path.suffix.lower() == _LANDMARKS_SUFFIX:
+                    continue  # beside the video they are of
+                sound = _sound(audio / path.stem)
+                yield _mead_clip(id_part(speaker.name), emotion_folder.name, path, sound, take=take)
 
 
 def _mead_frames(speaker: Path, kind: str) -> Found:
     """MEAD as the ASCCL README lays it out: img/EMOTION/NNN/%06d.png, audio/EMOTION/NNN.m4a."""
-    for emotion_folder in _folders(speaker / kind):
+    for emotion_folder in _folders(located(speaker, kind)):
+        audio = located(speaker, f"audio/{emotion_folder.name}")
         for path in _folders(emotion_folder):
-            audio = speaker / "audio" / emotion_folder.name
             candidates = [audio / path.name, *(folder / path.name for folder in reversed(_folders(audio)))]
             yield _mead_clip(
-                speaker.name, emotion_folder.name, path, next(filter(None, map(_sound, candidates)), None), take=""
+                id_part(speaker.name),
+                emotion_folder.name,
+                path,
+                next(filter(None, map(_sound, candidates)), None),
+                take="",
             )
 
 
@@ -149,7 +182,7 @@ def _mead_clip(speaker: str, emotion: str, path: Path, audio: Path | None, *, ta
         emotion = emotion_name(emotion)
     except ValueError as error:
         return Problem(str(path), str(error))
-    name = path.stem if path.is_file() else path.name
+    name = id_part(path.stem if path.is_file() else path.name)
     return Clip(
         clip_id="/".join(filter(None, (speaker, emotion, name, take))),
         speaker=speaker,
@@ -163,7 +196,7 @@ def _mead_clip(speaker: str, emotion: str, path: Path, audio: Path | None, *, ta
 
 def _find_ravdess(root: Path) -> Found:
     """RAVDESS: seven two-digit fields a file name, sound in the video or in the audio-only twin."""
-    paths = [path for path in sorted(root.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    paths = sorted(_tree(root, frozenset()))
     sounds = {path.stem: path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES}
     stems = {path.stem for path in paths if path.suffix.lower() in VIDEO_SUFFIXES}
     for path in paths:
@@ -204,8 +237,8 @@ def _ravdess_clip(path: Path, fields: Sequence[str], audio: Path | None) -> Clip
 
 def _renamed_ravdess_clip(path: Path, audio: Path | None) -> Clip | Problem:
     """The authors' renaming, Actor_01/videos/happy_02_02.mp4: emotion, statement, repetition."""
-    fields = re.fullmatch(r"([a-z]+)_(\d\d)_(\d\d)", path.stem)
-    actor = next((part for part in reversed(path.parts) if re.fullmatch(r"Actor_\d\d", part)), None)
+    fields = re.fullmatch(r"([A-Za-z]+)_(\d\d)_(\d\d)", path.stem)
+    actor = next((part.capitalize() for part in reversed(path.parts) if is_ravdess_actor(part)), None)
     if fields is None or actor is None:
         return Problem(str(path), "not a RAVDESS name: expected seven two-digit fields, as 01-01-03-02-01-01-05.mp4")
     try:
@@ -223,9 +256,14 @@ def _renamed_ravdess_clip(path: Path, audio: Path | None) -> Clip | Problem:
     )
 
 
+def is_ravdess_actor(name: str) -> bool:
+    """Returns whether a folder is called as those of RAVDESS's actors."""
+    return re.fullmatch(r"actor_\d\d", name, flags=re.IGNORECASE) is not None
+
+
 def _find_listed(table: Path) -> Found:
     """A CSV with the columns path, speaker, emotion, sentence and, if wanted, split, take, audio, landmarks."""
-    for number, row in enumerate(read_csv(table, ("path", "speaker", "emotion", "sentence")), start=2):
+    for number, row in read_csv(table, ("path", "speaker", "emotion", "sentence")).items():
         split, take = row.get("split") or None, row.get("take") or ""
         if split not in (None, "train", "validation"):
             raise InputError(f"{table}, line {number}: split {split!r}: expected train, validation or nothing")
@@ -244,15 +282,15 @@ def _find_listed(table: Path) -> Found:
             continue
         sentence = sentence_key(row["sentence"])
         video, audio, landmarks = (
-            table.parent / row[column] if row.get(column) else None for column in ("path", "audio", "landmarks")
+            located(table.parent, row[column]) if row.get(column) else None for column in ("path", "audio", "landmarks")
         )
         assert video is not None
         if not video.exists():
-            yield Problem(subject, "no such file")
+            yield Problem(subject, f"line {number}: no such file; paths start from the folder of the table")
             continue
         yield Clip(
-            clip_id="/".join(filter(None, (row["speaker"], emotion, sentence, take))),
-            speaker=row["speaker"],
+            clip_id="/".join(map(id_part, filter(None, (row["speaker"], emotion, sentence, take)))),
+            speaker=id_part(row["speaker"]),
             emotion=emotion,
             sentence=sentence,
             name="-".join(filter(None, (sentence, take))),
@@ -263,35 +301,117 @@ def _find_listed(table: Path) -> Found:
         )
 
 
-def read_csv(path: Path, required: Sequence[str]) -> list[dict[str, str]]:
-    """Returns the rows of a CSV file by the headings of its first line, cells without spaces around them.
+def located(folder: Path, words: str) -> Path:
+    """Returns the path that a table or a layout means: as it is spelled, or else the only one that differs in spelling.
+
+    Tables come from Windows, with backslashes and letters of any size, and from macOS, where accents are letters of
+    their own.
+    """
+    path = folder / words
+    if path.exists():
+        return path
+    found = folder
+    for part in PurePosixPath(words.replace("\\", "/")).parts:
+        exact = found / part
+        if not exact.exists() and found.is_dir():
+            alike = [other for other in found.iterdir() if _folded(other.name) == _folded(part)]
+            exact = alike[0] if len(alike) == 1 else exact
+        found = exact
+    return found if found.exists() else path
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def read_csv(path: Path, required: Sequence[str]) -> dict[int, dict[str, str]]:
+    """Returns the rows of a table by their line, cells by the headings of the first line, without spaces around them.
+
+    Cells are separated by commas, semicolons or tabs, and headings are of any case, as spreadsheets write them. The
+    file is UTF-8, or UTF-16 that says so. Other bytes may only be in names of files.
 
     Raises:
-      InputError: The file cannot be read, or lacks a required column.
+      InputError: The file cannot be read, lacks a required column, or a row has more cells than there are headings.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            missing = [column for column in required if column not in (reader.fieldnames or ())]
-            if missing:
-                raise InputError(
-                    f"{path}: no column {', '.join(missing)} in its first line; expected {','.join(required)}"
-                )
-            return [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+        text = _decoded(path.read_bytes())
+        separator = _separator(text, required)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
+        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path} as a CSV file: {error}") from error
+    rows = [(number, cells) for number, cells in rows if any(cells)]
+    if rows and re.fullmatch(r"sep=.?", "".join(rows[0][1])):  # by which Excel tells itself the separator
+        rows = rows[1:]
+    headings = [cell.casefold() for cell in rows[0][1]] if rows else []
+    missing = [column for column in required if column not in headings]
+    if missing:
+        raise InputError(
+            f"{path}: no column {', '.join(missing)} in its first line; expected {','.join(required)}, separated by"
+            f" commas, semicolons or tabs; it has {', '.join(filter(None, headings)) or 'nothing'}"
+        )
+    twice = [name for name in filter(None, headings) if headings.count(name) > 1]
+    if twice:
+        raise InputError(f"{path}: two columns {twice[0]!r}; keep one of them")
+    return {number: _row(f"{path}, line {number}", headings, cells, separator) for number, cells in rows[1:]}
+
+
+def _decoded(content: bytes) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    return content.decode("utf-8-sig", errors="surrogateescape")
+
+
+def _separator(text: str, required: Sequence[str]) -> str:
+    """What stands between the cells: the one of which the first lines have the most required headings."""
+    first = [line.casefold() for line in text.splitlines() if line.strip()][:2]
+    counts = {
+        mark: max((sum(cell.strip(' "') in required for cell in line.split(mark)) for line in first), default=0)
+        for mark in ",;\t"
+    }
+    return max(counts, key=lambda mark: counts[mark])
+
+
+def _row(place: str, headings: Sequence[str], cells: Sequence[str], separator: str) -> dict[str, str]:
+    if any(cells[len(headings) :]):
+        raise InputError(
+            f"{place}: {len(cells)} cells, but {len(headings)} columns; put a cell that holds {separator!r} in double"
+            " quotes"
+        )
+    row = dict(zip(headings, [*cells, *[""] * len(headings)], strict=False))
+    foreign = [name for name in row if name not in _PATHS and not _is_text(row[name])]
+    if foreign:
+        raise InputError(f"{place}: its {foreign[0]} is not UTF-8; save the table again as 'CSV UTF-8'")
+    return {name: value for name, value in row.items() if name}
+
+
+def _is_text(cell: str) -> bool:
+    return not any("\udc80" <= letter <= "\udcff" for letter in cell)
 
 
 def _folders(parent: Path) -> list[Path]:
     if not parent.is_dir():
         return []
-    return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path for path in parent.iterdir() if path.is_dir() and not is_litter(path.name))
 
 
 def _files(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.iterdir() if path.is_file() and not path.name.startswith("."))
+    return sorted(path for path in parent.iterdir() if path.is_file() and not is_litter(path.name))
+
+
+def _tree(folder: Path, above: frozenset[Path]) -> Iterator[Path]:
+    """Yields the files of a folder and of those in it; links are followed, but not in circles."""
+    here = folder.resolve()
+    if here in above:
+        return
+    yield from _files(folder)
+    for inner in _folders(folder):
+        yield from _tree(inner, above | {here})
 
 
 def _sound(stem: Path) -> Path | None:
-    candidates = (stem.with_name(stem.name + suffix) for suffix in AUDIO_SUFFIXES)
-    return next((path for path in candidates if path.is_file()), None)
+    """The sound file of that name, its ending in letters of any size; the earlier of `AUDIO_SUFFIXES` counts."""
+    if not stem.parent.is_dir():
+        return None
+    found = {path.suffix.lower(): path for path in _files(stem.parent) if path.stem == stem.name}
+    return next((found[suffix] for suffix in AUDIO_SUFFIXES if suffix in found), None)

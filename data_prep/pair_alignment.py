@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from asccl_jax.data.atomic import write_atomically
+from asccl_jax.file_names import name_hash
 from data_prep.alignment import Alignment, AlignmentSettings, UnalignableError, align_speech
 from data_prep.clip_records import WorkFolder
 from data_prep.clips import Clip
@@ -39,7 +40,7 @@ class PairTask:
     def result_path(self) -> Path:
         """Where the path lies once it is found."""
         names = f"{self.query.file_name}--{self.key.file_name}"
-        return self.work.path / "pairs" / f"{hashlib.sha256(names.encode()).hexdigest()[:32]}.json"
+        return self.work.path / "pairs" / f"{name_hash(names)[:32]}.json"
 
     @property
     def digest(self) -> str:

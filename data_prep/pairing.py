@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import json
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ __all__ = [
     "match_sentences",
     "name_disgusted_sentences",
     "pair_record",
+    "unpaired_spellings",
     "within_splits",
 ]
 
@@ -69,6 +71,25 @@ def match_sentences(clips: Iterable[Clip]) -> list[ClipPair]:
         for query in group
         for key in group
         if query.emotion == "neutral" != key.emotion
+    ]
+
+
+def unpaired_spellings(clips: Iterable[Clip]) -> list[Problem]:
+    """Returns the sentences of which one spelling of a speaker has the neutral clip and another one the emotional."""
+    groups: dict[tuple[str, str], dict[str, set[bool]]] = collections.defaultdict(dict)
+    for clip in clips:
+        spelled = unicodedata.normalize("NFC", " ".join(clip.speaker.split())).casefold()
+        groups[spelled, clip.sentence].setdefault(clip.speaker, set()).add(clip.emotion == "neutral")
+    return [
+        Problem(
+            f"{neutral}/{sentence} ~ {other}/{sentence}",
+            f"{neutral}/{sentence} has no clip with an emotion, {other}/{sentence} no neutral one: one speaker, spelled"
+            " in two ways?",
+        )
+        for (_, sentence), kinds in groups.items()
+        for neutral, here in kinds.items()
+        for other, there in kinds.items()
+        if here == {True} and there == {False}
     ]
 
 

@@ -59,7 +59,7 @@ def prepare(settings: Preparation, *, progress: bool = True) -> Outcome:
         work=work,
         align=lambda tasks: align_pairs(tasks, settings, work, progress=progress),
     )
-    outcome = dataclasses.replace(outcome, splits=splits, problems=problems + found.problems)
+    outcome = dataclasses.replace(outcome, splits=splits, problems=problems + found.problems, costly=found.costly)
     if not found.pairs:
         _fail(outcome, work, f"{len(usable)} clips are usable but no two of them can be paired")
     tasks = plan_shards(
@@ -140,7 +140,7 @@ def _finish(outcome: Outcome, pairs: Mapping[str, Sequence[ClipPairRecord]], ent
         shards=entries,
         sources=sources,
         pairs=pairs,
-        settings=settings.described(),
+        settings={**settings.described(), "pairs_left_out_by_cost": outcome.costly},
     )
 
 

@@ -37,6 +37,7 @@ class Outcome:
       problems: All that was dropped, or kept with a reservation.
       splits: Split of each usable clip by its id.
       pairs: Aligned pairs in the data set.
+      costly: Pairs left out because their cost stands out.
     """
 
     settings: Preparation
@@ -45,6 +46,7 @@ class Outcome:
     problems: list[Problem]
     splits: Mapping[str, str] = dataclasses.field(default_factory=dict)
     pairs: Sequence[ClipPair] = ()
+    costly: int = 0
 
     @property
     def usable(self) -> list[Clip]:
@@ -72,6 +74,7 @@ def summarise(outcome: Outcome) -> dict[str, Any]:
         "splits": {split: _split_figures(outcome, split) for split in sorted(set(outcome.splits.values()))},
         "pairs": {
             "count": len(paths),
+            "left_out_by_cost": outcome.costly,
             "aligned_frames": sum(path["frames"] for path in paths),
             "median_cost": round(statistics.median(pair.cost for pair in outcome.pairs), 4) if paths else None,
             "diagonal_steps": round(statistics.mean(path["diagonal_steps"] for path in paths), 4) if paths else None,

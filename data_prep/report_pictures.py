@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from asccl_jax.data.records import RecordSource
 from asccl_jax.data.schema import EMOTIONS, FrameRecord
+from asccl_jax.evals.figure_style import png
 from data_prep.clip_records import ClipStatus, WorkFolder
 from data_prep.clips import Clip
 from data_prep.pairing import ClipPair
@@ -85,7 +86,7 @@ def draw_paths(path: Path, pairs: Sequence[ClipPair]) -> str | None:
         return None
     columns = min(3, len(chosen))
     rows = -(-len(chosen) // columns)
-    figure = Figure(figsize=(3.2 * columns, 3.2 * rows))
+    figure = Figure(figsize=(3.2 * columns, 3.2 * rows), dpi=110)
     figure.subplots_adjust(0.18 / columns, 0.16 / rows, 1 - 0.05 / columns, 1 - 0.14 / rows, wspace=0.3, hspace=0.5)
     for number, pair in enumerate(chosen):
         axes = figure.add_subplot(rows, columns, number + 1)
@@ -96,7 +97,7 @@ def draw_paths(path: Path, pairs: Sequence[ClipPair]) -> str | None:
         axes.set_xlabel(f"frame of {pair.query.clip_id}", fontsize=7)
         axes.set_ylabel("frame", fontsize=7)
         axes.tick_params(labelsize=7)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    path.write_bytes(png(figure))
     return path.name
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from asccl_jax.errors import InputError
+from asccl_jax.file_names import readable
 from data_prep.alignment import AlignmentSettings
 from data_prep.clip_records import ClipSettings
 
@@ -40,6 +41,7 @@ class Preparation:
       clips: How every clip is prepared.
       alignment: What an aligned path may do.
       max_cost: Greatest mean cost of a pair, above which the clips hardly say the same words; None keeps all.
+      keep_costly: Whether pairs stay whose cost stands out from that of the others.
       levels: MEAD's emotion intensities.
       transcripts: CSV of what each clip says, or None.
       pairs_from: List of aligned pairs to use instead of the sound, or None.
@@ -57,6 +59,7 @@ class Preparation:
     clips: ClipSettings = dataclasses.field(default_factory=ClipSettings)
     alignment: AlignmentSettings = dataclasses.field(default_factory=AlignmentSettings)
     max_cost: float | None = None
+    keep_costly: bool = False
     levels: tuple[int, ...] = (3,)
     transcripts: Path | None = None
     pairs_from: Path | None = None
@@ -78,7 +81,7 @@ class Preparation:
     @property
     def title(self) -> str:
         """Name of the data set."""
-        return self.name or self.source.resolve().stem
+        return readable(self.name or self.source.resolve().stem)
 
     def described(self) -> dict[str, Any]:
         """Returns what the records depend on, for the manifest: no paths, so that equal runs describe equally."""
@@ -87,6 +90,10 @@ class Preparation:
         return {
             "layout": self.layout,
             "clips": clips,
-            "alignment": {**dataclasses.asdict(self.alignment), "max_cost": self.max_cost},
+            "alignment": {
+                **dataclasses.asdict(self.alignment),
+                "max_cost": self.max_cost,
+                "keep_costly": self.keep_costly,
+            },
             "pairs": "by sound" if self.pairs_from is None else f"from {self.pairs_from.name}",
         }

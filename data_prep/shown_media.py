@@ -153,7 +153,8 @@ def open_media(path: Path) -> Iterator[Any]:
     if size == 0:
         raise BrokenMediaError("an empty file")
     with named_errors("file"):
-        container = av.open(str(path))
+        # Before a colon, were it the hour of `10:30:05.mp4`, FFmpeg looks for a protocol. Tags may be no UTF-8.
+        container = av.open(f"file:{path}", metadata_errors="replace")
     with container:
         yield container
 

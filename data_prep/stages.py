@@ -143,9 +143,8 @@ def _one_process(settings: RunnerSettings) -> beam.Pipeline:
 def _several_processes(settings: RunnerSettings, workers: int, scratch: Path) -> beam.Pipeline:
     """What `--direct_running_mode=multi_processing` starts, with the workers' chatter and numbers in files."""
     (scratch / _WORKER_PIDS).unlink(missing_ok=True)
-    python, chatter, pids = (
-        shlex.quote(str(path)) for path in (sys.executable, scratch.resolve() / _LOG, scratch.resolve() / _WORKER_PIDS)
-    )
+    folder = scratch.resolve()
+    python, chatter, pids = (_shell_word(path) for path in (sys.executable, folder / _LOG, folder / _WORKER_PIDS))
     threads = max(1, (os.cpu_count() or 1) // workers)  # or PyTorch would take all cores in each worker
     command = (
         f"echo $$ >>{pids}; export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{threads}}};"
@@ -154,6 +153,15 @@ def _several_processes(settings: RunnerSettings, workers: int, scratch: Path) ->
     words = [_WORKER_LOG_LEVEL, *shlex.split(settings.beam_options), f"--direct_num_workers={workers}"]
     environment = SubprocessSDKEnvironment.from_command_string(command)
     return beam.Pipeline(runner=FnApiRunner(default_environment=environment), options=PipelineOptions(words))
+
+
+def _shell_word(path: str | Path) -> str:
+    """A path in a command; Beam passes commands on as UTF-8, which not all names are."""
+    name = os.fsencode(path)
+    try:
+        return shlex.quote(name.decode())
+    except UnicodeDecodeError:
+        return "\"$(printf '%b' '" + "".join(f"\\0{byte:03o}" for byte in name) + "')\""
 
 
 def _run_watched(pipeline: beam.Pipeline, scratch: Path) -> None:

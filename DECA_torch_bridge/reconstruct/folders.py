@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from asccl_jax.data.codes import CodeDict, join_codes
 from asccl_jax.errors import InputError
+from asccl_jax.file_names import is_litter
 from DECA_torch_bridge.published_codes import read_published_codes
 
 __all__ = [
@@ -73,7 +74,7 @@ def subject_images(folder: Path, kind: str = "images", suffix: str = ".png") -> 
     Raises:
       InputError: There are none, two of one number, or names that are no numbers.
     """
-    paths = sorted((folder / kind).rglob(f"*{suffix}"))
+    paths = sorted(path for path in (folder / kind).rglob(f"*{suffix}") if not is_litter(path.name))
     if not paths:
         raise InputError(f"{folder / kind}: no {suffix} files; expected 000000{suffix}, 000001{suffix}, ...")
     strange = [path.name for path in paths if not path.stem.isdecimal()]

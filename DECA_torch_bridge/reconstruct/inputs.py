@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,9 +10,10 @@ from typing import Literal
 from asccl_jax.data.manifest import MANIFEST_NAME, read_manifest
 from asccl_jax.data.schema import UNLABELLED
 from asccl_jax.errors import InputError
+from asccl_jax.file_names import id_part, is_litter
 from data_prep.clips import Clip, Problem, emotion_name, reject_duplicates
 from data_prep.landmarks import Precomputed, make_backend
-from data_prep.layouts import VIDEO_SUFFIXES, find_clips
+from data_prep.layouts import VIDEO_SUFFIXES, find_clips, is_ravdess_actor, mead_kind
 from data_prep.splits import assign_splits
 from DECA_torch_bridge.reconstruct.folders import is_subject, subject_images
 from DECA_torch_bridge.reconstruct.settings import Reconstruction
@@ -86,13 +86,12 @@ def detect_layout(source: Path) -> str:
         raise InputError(f"{source}: neither a video ({', '.join(VIDEO_SUFFIXES)}) nor a list (.csv)")
     if (source / MANIFEST_NAME).is_file():
         return "records"
-    inside = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+    inside = sorted(path for path in source.iterdir() if not is_litter(path.name))
     if is_subject(source) or any(is_subject(path) for path in inside):
         return "folders"
-    kinds = ("video/front", "img", "align_img")
-    if any((folder / kind).is_dir() for folder in (source, *inside) for kind in kinds):
+    if any(mead_kind(folder) for folder in (source, *inside)):
         return "mead"
-    if any(re.fullmatch(r"Actor_\d\d", path.name) for path in inside):
+    if any(is_ravdess_actor(path.name) for path in inside):
         return "ravdess"
     if any(path.suffix.lower() in VIDEO_SUFFIXES for path in inside):
         return "videos"
@@ -108,7 +107,8 @@ def _plain_videos(settings: Reconstruction, layout: str) -> list[Clip]:
         raise InputError(f"{source}: layout {layout!r} expects a {'file' if layout == 'video' else 'folder'}")
     videos = [source]
     if layout == "videos":
-        videos = sorted(path for path in source.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+        there = (path for path in source.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES)
+        videos = sorted(path for path in there if not is_litter(path.name))
         if not videos:
             raise InputError(f"{source}: no video in it ({', '.join(VIDEO_SUFFIXES)})")
     clips, repeated = reject_duplicates(_labelled(settings, video.stem, video) for video in videos)
@@ -118,9 +118,9 @@ def _plain_videos(settings: Reconstruction, layout: str) -> list[Clip]:
 
 
 def _labelled(settings: Reconstruction, name: str, video: Path) -> Clip:
-    speaker = settings.speaker or name
-    if "/" in speaker:
-        raise InputError(f"--speaker {speaker}: must not contain '/'")
+    if "/" in settings.speaker:
+        raise InputError(f"--speaker {settings.speaker}: must not contain '/'")
+    name, speaker = id_part(name), id_part(settings.speaker or name)
     emotion = UNLABELLED
     if settings.emotion:
         try:

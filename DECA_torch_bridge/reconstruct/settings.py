@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from asccl_jax.errors import InputError
+from asccl_jax.file_names import readable
 from data_prep.landmarks import LandmarkSettings
 from data_prep.settings import RunnerSettings
 
@@ -140,7 +141,7 @@ class Reconstruction:
     @property
     def title(self) -> str:
         """Name of the data set."""
-        return self.name or self.source.resolve().stem
+        return readable(self.name or self.source.resolve().stem)
 
     def described(self) -> dict[str, Any]:
         """Returns what the results depend on, for manifest and report: no paths, so that equal runs say the same."""

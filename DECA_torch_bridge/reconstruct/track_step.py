@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,8 @@ class TrackTask(Task):
         points: list[np.ndarray] = []
         readable: list[bool] = []
         sizes: list[tuple[int, int]] = []
-        frames = read_source(self.item, image_fps=self.settings.image_fps, max_frames=self.settings.max_frames)
+        source = read_source(self.item, image_fps=self.settings.image_fps, max_frames=None)
+        frames = itertools.islice(source, self.settings.max_frames)
         for chunk in chunks(counted(frames, "faces"), _CHUNK):
             points.append(self._landmarks(chunk))
             for frame in chunk:
@@ -134,6 +136,9 @@ class TrackTask(Task):
                 if frame.image is not None and frame.placement is None:
                     sizes.append(frame.image.shape[:2])
         require_frames(len(index))
+        if not (self.item.kind == "records" or self._has_codes()):
+            backend = _backend(self.settings.landmarks)
+            backend.check_count(lambda: 1 + max([index[-1], *(frame.index for frame in source)]), self.item.clip)
         if len(set(sizes)) > 1:
             raise BrokenMediaError(f"frames of {len(set(sizes))} sizes, expected one: {sorted(set(sizes))[:3]}")
         return Track(

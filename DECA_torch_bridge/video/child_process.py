@@ -11,6 +11,7 @@ import os
 import pty
 import re
 import selectors
+import shlex
 import shutil
 import signal
 import subprocess
@@ -110,7 +111,7 @@ def run_child(words: Sequence[str], log: Path, *, shown: BinaryIO | None = None,
       Stopped: A signal came; the child has ended, too.
     """
     with writing(log), log.open("ab") as file:
-        file.write(f"$ {' '.join(words)}\n".encode())
+        file.write(os.fsencode(f"$ {shlex.join(words)}\n"))
         file.flush()
         heard = _Heard(file, shown)
         started = time.monotonic()

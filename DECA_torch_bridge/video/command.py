@@ -16,6 +16,7 @@ from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.data.rendered_records import UNTRUSTED
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.file_names import id_part
 from DECA_torch_bridge.video.input_checks import VideoCheck, check_disk, check_sound, check_video, require_video
 from DECA_torch_bridge.video.media import CONTAINERS, is_same_file
 from DECA_torch_bridge.video.pipeline_command import exit_status, say
@@ -144,7 +145,7 @@ def _write_times(run: Manipulation, check: VideoCheck, outcomes: Sequence[StageO
 
 
 def _speaker(run: Manipulation) -> str:
-    return run.reading.speaker or run.video.stem
+    return id_part(run.reading.speaker or run.video.stem)
 
 
 def _work(options: argparse.Namespace) -> Path:

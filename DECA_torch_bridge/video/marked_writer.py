@@ -18,6 +18,7 @@ import av
 from asccl_jax import __version__
 from asccl_jax.data.atomic import atomic_file
 from asccl_jax.errors import InputError, WriteError, writing
+from asccl_jax.file_names import readable
 from data_prep.shown_media import BrokenMediaError, find_picture_track, find_sound_tracks, open_media
 from DECA_torch_bridge.video.yuv_picture import YuvPicture
 
@@ -95,7 +96,7 @@ class MarkedVideoWriter:
         if not 0 <= crf <= 51:
             raise InputError(f"crf {crf}: expected 0 (lossless) to 51")
         self._path, self._clock, self._rate, self._origin_s = path, clock, rate, origin_s
-        self._sound_of, self._aspect, self._title = sound_of, aspect, title or path.stem
+        self._sound_of, self._aspect, self._title = sound_of, aspect, readable(title or path.stem)
         self._options, self._rehearsal = {"crf": str(crf), "preset": preset}, rehearsal
         self._stack = contextlib.ExitStack()
         self._sound: _Sound | None = None
@@ -108,7 +109,7 @@ class MarkedVideoWriter:
             if not self._rehearsal:
                 with self._saying():
                     self._path.parent.mkdir(parents=True, exist_ok=True)
-                    target = stack.enter_context(atomic_file(self._path)).name
+                    target = f"file:{stack.enter_context(atomic_file(self._path)).name}"
             if self._sound_of is not None:
                 hides = CONTAINERS[self._path.suffix.lower()] != "matroska"
                 self._sound = stack.enter_context(_opened_sound(self._sound_of, self._origin_s, hides=hides))

@@ -10,6 +10,7 @@ from typing import Any
 from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.data.schema import EMOTIONS, UNLABELLED
 from asccl_jax.errors import InputError
+from asccl_jax.file_names import as_argument, id_part
 from data_prep.landmarks import BACKENDS
 from DECA_torch_bridge.video.child_process import python_words
 
@@ -67,7 +68,8 @@ class ReconstructOptions:
 
     def clip(self, video: Path) -> str:
         """Returns the clip's id in the records of a video."""
-        return f"{self.speaker or video.stem}/{self.shown_emotion or UNLABELLED}/{video.stem}"
+        speaker, name = id_part(self.speaker or video.stem), id_part(video.stem)
+        return f"{speaker}/{self.shown_emotion or UNLABELLED}/{name}"
 
     def words(self, video: Path, output: Path) -> list[str]:
         """Returns the command line that reconstructs a video."""
@@ -85,7 +87,9 @@ class ReconstructOptions:
         }
         options = [f"--{name}={value}" for name, value in given.items() if value]
         # The file's name may end in anything: its layout is not to be guessed from it.
-        command = python_words("asccl_jax.cli", "reconstruct", str(video), "--layout=video", f"--output={output}")
+        command = python_words(
+            "asccl_jax.cli", "reconstruct", as_argument(video), "--layout=video", f"--output={output}"
+        )
         return [*command, *options]
 
     def depends(self, video: Path) -> Any:

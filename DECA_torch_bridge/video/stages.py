@@ -100,7 +100,7 @@ class Manipulation:
             command += ["--emotion", *self.emotions]
         else:
             shown = codes_path(self.work / "reference", self.reading_reference.clip(self.reference))
-            command += ["--reference", str(shown)]
+            command.append(f"--reference={shown}")
         told = [self.emotions, self.intensity, self.transition, self.seed]
         return _stage("edit", command, output, [told, file_facts(find_weights(self.manipulator, "manipulator"))])
 

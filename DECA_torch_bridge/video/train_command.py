@@ -11,6 +11,7 @@ from pathlib import Path
 
 from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.file_names import as_argument, id_part
 from DECA_torch_bridge.video.child_process import python_words
 from DECA_torch_bridge.video.input_checks import VideoCheck, check_disk, check_video, require_video
 from DECA_torch_bridge.video.pipeline_command import exit_status, say
@@ -77,7 +78,9 @@ def _run(options: argparse.Namespace, entries: Sequence[str]) -> int:
         if directory is not None:
             require_network(directory, kind)
     recipe = _recipe(options.config)
-    work = WorkFolder((options.workdir or Path("runs") / (reading.speaker or video.stem)).absolute(), "--workdir")
+    work = WorkFolder(
+        (options.workdir or Path("runs") / id_part(reading.speaker or video.stem)).absolute(), "--workdir"
+    )
     work.check()
     check = _checked(video, work, options)
     for remark in check.remarks(video):
@@ -166,14 +169,14 @@ def _input_key(options: argparse.Namespace) -> str:
 
 def _next(options: argparse.Namespace, renderer: Path) -> str:
     """The command that makes use of the renderer."""
-    words = ["asccl", "manipulate", str(options.video), "--emotion", "happy", "--renderer", str(renderer)]
+    words = ["asccl", "manipulate", as_argument(options.video), "--emotion", "happy", "--renderer", str(renderer)]
     for name in ("speaker", "landmark_table", "landmarks_dir", "mediapipe_python", "assets"):
         if getattr(options, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     for name, usual in (("landmarks", "face-alignment"), ("encoder", "landmarks")):
         if getattr(options, name) != usual:
             words += [f"--{name}", getattr(options, name)]
-    return shlex.join([*words, "-o", f"{options.video.stem}_happy.mp4"])
+    return shlex.join([*words, "-o", as_argument(Path(f"{options.video.stem}_happy.mp4"))])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,10 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["PARTIAL_SUFFIX", "atomic_file", "remove_file", "write_atomically"]
+from asccl_jax.file_names import cut_name
+
+__all__ = ["PARTIAL_SUFFIX", "atomic_file", "remove_file", "temporary_name", "write_atomically"]
 
 PARTIAL_SUFFIX = ".partial"
 """Ending of the temporary name; a file that bears it was left by a process that was killed."""
+
+_NAME_BYTES = 200
+"""Of a file's name that its temporary name repeats; 42 more come to it, and file systems hold 255."""
 
 
 @contextlib.contextmanager
@@ -27,7 +32,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     Yields:
       The open file. An exception inside the block discards it and leaves `path` as it was.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+    temporary = temporary_name(path)
     try:
         with temporary.open("xb") as file:
             yield file
@@ -41,9 +46,17 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
-    """Writes a file that is seen either as it was or with all of `content` (text as UTF-8)."""
+    r"""Writes a file that is seen either as it was or with all of `content` (text as UTF-8).
+
+    Lone surrogates, which stand for bytes of file names that are not UTF-8, become `\udcXX`: JSON gives them back.
+    """
     with atomic_file(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+
+
+def temporary_name(path: Path) -> Path:
+    """Returns a hidden name beside a file's own, unlike any other, and no longer than a name may be."""
+    return path.with_name(f".{cut_name(path.name, _NAME_BYTES)}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
 
 
 def remove_file(path: Path) -> None:

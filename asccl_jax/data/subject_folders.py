@@ -22,6 +22,7 @@ from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.data.schema import UNLABELLED
 from asccl_jax.errors import InputError
 from asccl_jax.geometry.face_box import mask_box
+from asccl_jax.file_names import is_litter
 
 __all__ = ["FolderClips", "is_subject_folder"]
 
@@ -140,7 +141,8 @@ def _sequences(subject: Path) -> dict[str, list[int]]:
 def _frames(folder: Path, suffix: str) -> set[tuple[str, str]]:
     """Sub-folder ("" for none) and name of each file."""
     files: Iterable[Path] = itertools.chain(folder.glob(f"*{suffix}"), folder.glob(f"*/*{suffix}"))
-    names = {(path.parent.name if path.parent != folder else "", path.stem) for path in files}
+    kept = (path for path in files if not is_litter(path.name))
+    names = {(path.parent.name if path.parent != folder else "", path.stem) for path in kept}
     strange = sorted(name for _, name in names if not (name.isdecimal() and len(name) == 6))
     if strange:
         raise InputError(f"{folder}: {', '.join(strange[:3])} name no frame; expected 000000{suffix}, ...")

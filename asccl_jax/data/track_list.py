@@ -7,7 +7,6 @@ DIR/tracks.json is the list, DIR/codes/NAME.npz the code dict of a clip, NAME be
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from asccl_jax.data.atomic import write_atomically
 from asccl_jax.data.manifest import MANIFEST_NAME, Manifest
 from asccl_jax.data.schema import EMOTIONS, UNLABELLED
 from asccl_jax.errors import InputError
+from asccl_jax.file_names import cut_name, name_hash
 
 __all__ = [
     "LIST_NAME",
@@ -32,13 +32,15 @@ __all__ = [
 LIST_NAME = "tracks.json"
 
 _FORMAT = "asccl-tracks-1"
+_NAME_CHARACTERS, _NAME_BYTES = 80, 190
+"""Of the readable part of a clip's file name; hash and endings come to it, and file systems hold 255 bytes."""
 _MAKE = "make tracks with `asccl reconstruct`, `python -m DECA_torch_bridge import-tracks` or `asccl synthesise tracks`"
 
 
 def clip_file_name(clip: str) -> str:
     """Returns a clip's id as one harmless file name, unlike that of any other clip."""
-    readable = re.sub(r"[^\w.-]", "_", clip.replace("/", "_"))[:80]
-    return f"{readable}-{hashlib.sha256(clip.encode()).hexdigest()[:12]}"
+    harmless = re.sub(r"[^\w.-]", "_", clip.replace("/", "_"))[:_NAME_CHARACTERS]
+    return f"{cut_name(harmless, _NAME_BYTES)}-{name_hash(clip)[:12]}"
 
 
 def codes_path(directory: Path, clip: str) -> Path:

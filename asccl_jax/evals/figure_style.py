@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,6 +12,7 @@ from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 __all__ = [
     "INK",
@@ -44,9 +46,16 @@ def new_figure(width: float, height: float, *, dpi: int = 150) -> Figure:
 
 
 def png(figure: Figure) -> bytes:
-    """Returns the figure as a PNG file."""
+    """Returns the figure as a PNG file.
+
+    Its words are names as often as not: dollars are dollars, and a script that the font lacks becomes boxes.
+    """
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -157,7 +157,7 @@ def fitted_probe(folder: Path, clips: AlignedClips, records: RenderRecords, *, s
       records: Their landmarks.
       seed: Of its training.
     """
-    data = zlib.crc32(records.manifest.to_json().encode())
+    data = zlib.crc32(records.manifest.to_json().encode(errors="backslashreplace"))
     path = folder / f"landmark_probe-{data:08x}-{clips.image_size}-{seed}.npz"
     if path.is_file():
         return load_probe(path)

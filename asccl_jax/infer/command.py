@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from asccl_jax import xla_flags
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.file_names import is_litter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,7 +122,7 @@ def _folder(directory: Path) -> Path:
 def _files(codes: Path) -> list[Path]:
     if not codes.is_dir():
         return [codes]
-    found = sorted(_folder(codes).glob(f"*{_SUFFIX}"))
+    found = sorted(path for path in _folder(codes).glob(f"*{_SUFFIX}") if not is_litter(path.name))
     if not found:
         raise InputError(
             f"{codes}: no code dicts ({_SUFFIX}) there, nor in its codes/; make some with asccl reconstruct"

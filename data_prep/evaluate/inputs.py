@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 from asccl_jax.errors import InputError
+from asccl_jax.file_names import id_part, is_litter
 from data_prep.clips import Clip, Problem, emotion_name, reject_duplicates, sentence_key
 from data_prep.decode import IMAGE_SUFFIXES
-from data_prep.layouts import AUDIO_SUFFIXES, VIDEO_SUFFIXES, find_clips, read_csv
+from data_prep.layouts import AUDIO_SUFFIXES, VIDEO_SUFFIXES, find_clips, located, read_csv
 
 __all__ = ["LIST_NAME", "ClipSet", "GivenClip", "read_clips"]
 
@@ -96,7 +97,7 @@ def _listed(path: Path, table: Path, option: str) -> ClipSet:
     except InputError as error:
         raise InputError(f"{option} {error}") from error
     base = table.parent
-    rows = {base / row["path"]: row for row in read_csv(table, ("path",))}
+    rows = {located(base, row["path"]): row for row in read_csv(table, ("path",)).values()}
     given = []
     for clip in clips:
         row = rows[clip.video]
@@ -109,7 +110,7 @@ def _media(folder: Path) -> Iterator[Path]:
     """Yields videos and folders of numbered pictures, in the order of their names."""
     if not folder.is_dir():
         return
-    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    inside = sorted(path for path in folder.iterdir() if not is_litter(path.name))
     if any(path.suffix.lower() in IMAGE_SUFFIXES and path.stem.isdecimal() for path in inside):
         yield folder
         return
@@ -132,8 +133,8 @@ def _named(root: Path, media: Sequence[Path] | Iterator[Path], default: str | No
             yield Problem(str(path), str(error))
             continue
         yield Clip(
-            clip_id=f"{rest}/{emotion}/{said}",
-            speaker=rest,
+            clip_id=f"{id_part(rest)}/{emotion}/{id_part(said)}",
+            speaker=id_part(rest),
             emotion=emotion,
             sentence=said,
             name=said,

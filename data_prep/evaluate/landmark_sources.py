@@ -34,6 +34,9 @@ class ClipLandmarks(Protocol):
     def rows(self, frames: Sequence[Frame]) -> Float32[np.ndarray, "t 68 2"]:
         """Returns the landmarks of the next frames; NaN where there is no face."""
 
+    def check_count(self, frames: int) -> None:
+        """Raises `BrokenMediaError` if they are not of so many frames, as all chunks together had."""
+
 
 class LandmarkFinder:
     """Chooses and runs the sources of landmarks.
@@ -113,6 +116,9 @@ class _Found:
     def rows(self, frames: Sequence[Frame]) -> Float32[np.ndarray, "t 68 2"]:
         return self._backend.landmarks68(frames, self._clip)
 
+    def check_count(self, frames: int) -> None:
+        self._backend.check_count(lambda: frames, self._clip)
+
 
 class _Probed:
     """The mouth as the probe reads it, in the source's face: it looks where the source's eyes are."""
@@ -127,6 +133,9 @@ class _Probed:
         points = np.full((len(frames), 68, 2), np.nan, np.float32)
         points[: len(known)] = known
         return self._probe.with_mouths([frame.image for frame in frames if frame.image is not None], points)
+
+    def check_count(self, frames: int) -> None:
+        """Nothing is stored: what is read off frames is of as many."""
 
 
 def hash_of(points: Float32[np.ndarray, "t 68 2"]) -> str:

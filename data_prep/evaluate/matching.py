@@ -9,7 +9,7 @@ from typing import Literal
 from asccl_jax.data.schema import EMOTIONS
 from data_prep.clips import Clip, Problem
 from data_prep.evaluate.inputs import ClipSet, GivenClip
-from data_prep.layouts import VIDEO_SUFFIXES
+from data_prep.layouts import VIDEO_SUFFIXES, located
 
 __all__ = ["Matched", "match_clips"]
 
@@ -90,7 +90,7 @@ def _source(given: GivenClip, sources: ClipSet | None, prefer: str) -> tuple[Cli
 def _named(given: GivenClip, name: str, among: ClipSet | None, what: str) -> Clip:
     """The clip that a cell names: by id, by path, by file name, or a video outside the set."""
     clips = [] if among is None else [one.clip for one in among.clips]
-    path = given.base / name
+    path = located(given.base, name)
     for fits in (
         [one for one in clips if one.clip_id == name],
         [one for one in clips if path.exists() and one.video.resolve() == path.resolve()],

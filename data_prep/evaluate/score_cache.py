@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import zipfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from asccl_jax.data.atomic import atomic_file
 from asccl_jax.errors import writing
+from asccl_jax.file_names import name_hash
 from data_prep.decode import IMAGE_SUFFIXES, BrokenMediaError
 
 __all__ = ["VERSION", "Arrays", "Fingerprints", "ScoreCache", "digest"]
@@ -24,7 +26,7 @@ Arrays = dict[str, np.ndarray]
 
 def digest(*parts: str) -> str:
     """Returns a name that other texts do not have."""
-    return hashlib.sha256("\n".join((str(VERSION), *parts)).encode()).hexdigest()[:24]
+    return name_hash(str(VERSION), *parts)[:24]
 
 
 class Fingerprints:
@@ -98,5 +100,5 @@ def _folder(path: Path) -> str:
     found = hashlib.sha256()
     for one in sorted(path.iterdir()):
         if one.suffix.lower() in IMAGE_SUFFIXES and one.stem.isdecimal():
-            found.update(f"{one.name} {_file(one)}\n".encode())
+            found.update(os.fsencode(f"{one.name} {_file(one)}\n"))
     return found.hexdigest()

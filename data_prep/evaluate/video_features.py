@@ -188,6 +188,11 @@ def _facts(clip: Clip, key: str, landmarks: ClipLandmarks | None, cache: ScoreCa
         before = seen[-2:]
     if not times:
         raise BrokenMediaError("no picture can be decoded")
+    if landmarks is not None and not remark:
+        try:
+            landmarks.check_count(len(times))
+        except BrokenMediaError as error:
+            points, remark = [], str(error)
     facts = {
         "times_s": np.array(times, np.float64),
         "size": np.array(size, np.int64),

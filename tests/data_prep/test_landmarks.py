@@ -55,7 +55,6 @@ def test_precomputed_files_are_looked_for_in_order(tmp_path):
     [
         ({"other": np.zeros(3)}, "no array landmarks68 or lm68; it has other"),
         ({"lm68": np.zeros((4, 5, 2))}, r"shape \(4, 5, 2\)"),
-        ({"lm68": np.zeros((2, 68, 2))}, "2 rows, the video more"),
         ({"lm68": np.array([{}], object)}, "allow_pickle"),
         (None, "landmark file a.npz"),
     ],
@@ -67,6 +66,16 @@ def test_a_wrong_landmark_file_costs_its_clip_and_says_why(tmp_path, arrays, rea
         np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(BrokenMediaError, match=reason):
         Precomputed().landmarks68(frames(0, 1, 2), clip(tmp_path / "a.mp4"))
+
+
+@pytest.mark.parametrize("rows", [2, 5])
+def test_landmarks_of_more_or_fewer_frames_than_are_shown_are_refused_with_both_counts(tmp_path, rows):
+    write_landmarks(tmp_path / "a.npz", rows)
+    backend, of = Precomputed(), clip(tmp_path / "a.mp4")
+    assert backend.landmarks68(frames(0, 1, 2), of).shape == (3, 68, 2)
+    with pytest.raises(BrokenMediaError, match=f"{rows} rows, the video 3 frames: .* find them again"):
+        backend.check_count(lambda: 3, of)
+    backend.check_count(lambda: rows, of)
 
 
 def test_a_missing_landmark_file_costs_its_clip(tmp_path):
