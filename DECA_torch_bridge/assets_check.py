@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.outputs import require_writable_file
 from DECA_torch_bridge import flame_files
 from DECA_torch_bridge.deca_model import DECA_MODEL, read_deca_model
 from DECA_torch_bridge.head_assets import load_assets, write_builtin_assets
@@ -200,6 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `asccl assets check`, `write-builtin` or `export`; returns the exit status."""
     options = _parser().parse_args(arguments)
     if options.command == "export":
+        require_writable_file(options.output)
         export_head(load_assets(options.directory), options.output)
         sys.stdout.write(f"The head is in {options.output}\n")
         return 0

@@ -23,6 +23,7 @@ from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.frozen_metric import load_metric, save_metric
 from asccl_jax.models.correlation import FrozenMetric
 from asccl_jax.models.manipulator import NETWORKS
+from asccl_jax.outputs import require_writable_file
 from asccl_jax.saved_manipulator import Manipulator, load_manipulator, save_manipulator
 from asccl_jax.settings import MetricSettings
 from DECA_torch_bridge.convert_face_networks import add_face_networks
@@ -66,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: Words after `convert`; None takes those of the process.
     """
     options = _parser().parse_args(arguments)
+    if not options.target.is_dir():  # one that is there is replaced or refused, as the kinds have it
+        require_writable_file(options.target, "OUT")
     return options.run(options)
 
 

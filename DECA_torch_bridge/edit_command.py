@@ -29,6 +29,7 @@ from asccl_jax.data.twins import find_twins
 from asccl_jax.errors import InputError, exit_on_input_error, writing
 from asccl_jax.geometry.eyes import draw_eyes, edited_eye_points, eye_points
 from asccl_jax.infer.prefetch import prefetched
+from asccl_jax.outputs import require_writable_folder
 from DECA_torch_bridge.reconstruct.drawing import make_renderer
 from DECA_torch_bridge.reconstruct.face_template import ALIGNED_SIZE
 from DECA_torch_bridge.reconstruct.one_thread import one_thread
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       InputError: Something the user gave is wrong.
     """
     options = _parser().parse_args(arguments)
+    require_writable_folder(options.output)
     manifest = read_manifest(options.records)
     assets = file_facts(options.assets)
     for clip, edit, folder in _asked(options, manifest):

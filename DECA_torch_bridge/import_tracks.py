@@ -11,6 +11,7 @@ from pathlib import Path
 from asccl_jax.data.track_list import LIST_NAME, TrackEntry, TrackList, codes_path, write_track_list
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.file_names import name_hash, readable
+from asccl_jax.outputs import require_writable_folder
 from data_prep.clips import Problem
 from DECA_torch_bridge.track_layouts import ImportedClip, find_clips
 
@@ -130,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--validation-share", type=float, default=0.1, help="of the speakers, where none is named (0.1)"
     )
     options = parser.parse_args(arguments)
+    require_writable_folder(options.output)
     tracks, problems = import_tracks(
         options.source,
         options.output,

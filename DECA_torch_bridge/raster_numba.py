@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from data_prep.compiled import compiled
 from DECA_torch_bridge.raster import (
     BOX_MARGIN_PX,
     LEAST_AREA,
@@ -50,7 +51,7 @@ class NumbaRasteriser:
         return Fragments(found, torch.from_numpy(weights), torch.from_numpy(depth))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _fill(points, faces, x, y, face, weights, depth):
     """Fills face [h, w], weights [h, w, 3] and depth [h, w] from points [n, 3] and faces [f, 3]."""
     height, width = face.shape

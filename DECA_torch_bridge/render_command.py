@@ -9,6 +9,7 @@ from pathlib import Path
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.outputs import require_writable_file, require_writable_folder
 from DECA_torch_bridge.reconstruct.drawing import make_renderer
 from DECA_torch_bridge.render_files import PICTURES, VIEWS, choose_view, read_alignment, render_files
 
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pictures = tuple(options.pictures.split(","))
     if unknown := [name for name in pictures if name not in PICTURES]:
         raise InputError(f"--pictures {','.join(unknown)}: expected some of {', '.join(PICTURES)}")
+    require_writable = require_writable_file if options.output.suffix else require_writable_folder
+    require_writable(options.output)
     count = render_files(renderer, codes, options.output, view=view, pictures=pictures, fps=options.fps)
     sys.stdout.write(f"{options.output}: {count} frames of {', '.join(pictures)}\n")
     return 0

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from data_prep.compiled import compiled
 from DECA_torch_bridge.raster import Fragments
 from DECA_torch_bridge.shading import LAMP_BRIGHTNESS, LAMPS, NORMAL_LIMIT, SHAPE_GREY, HeadImages
 
@@ -71,7 +72,7 @@ def _host(values: Tensor) -> np.ndarray:
     return np.ascontiguousarray(values.detach().numpy())
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _paint(face, weights, faces, normals, facing, colours, nmfc, shape, front):
     """Fills nmfc [h, w, 3], shape [h, w, 3] and front [h, w] from what the pixels see and values at the vertices."""
     height, width = face.shape
@@ -100,7 +101,7 @@ def _paint(face, weights, faces, normals, facing, colours, nmfc, shape, front):
                 shape[row, column, channel] = grey
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _paint_detail(face, weights, faces, positions, texture, front, image):
     """Fills image [h, w, 3] by normals of texture [s, s, 3], looked up bilinearly, 0 beyond its borders."""
     height, width = face.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import io
 import os
@@ -15,6 +16,12 @@ from pathlib import PurePath
 from asccl_jax.file_names import readable
 
 __all__ = ["DivergedError", "InputError", "WriteError", "bucket_errors", "exit_on_input_error", "first_line", "writing"]
+
+
+_OF_THE_DISK = frozenset(
+    [errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS]
+)
+"""What no program can foresee of a disk, and no traceback explains."""
 
 
 class InputError(ValueError):
@@ -110,6 +117,12 @@ def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
             return 2
         except (WriteError, DivergedError) as error:
             sys.stderr.write(f"error: {readable(str(error))}\n")
+            return 1
+        except OSError as error:
+            if error.errno not in _OF_THE_DISK:
+                raise
+            what = f"{error.filename}: " if error.filename else ""
+            sys.stderr.write(f"error: {readable(what)}{error.strerror}\n")
             return 1
 
     return guarded

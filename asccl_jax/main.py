@@ -93,7 +93,7 @@ def _train_watched(command: command_line.TrainCommand, watchdog: Heartbeat) -> i
             _LOG.setLevel(logging.WARNING)
     runtime.use_compilation_cache(command.config.compilation_cache_dir)
     where = remote_address(command.workdir) or command.workdir
-    _LOG.info("workdir %s; computing on %s", where, runtime.describe_devices())
+    _LOG.info("recipe %s; workdir %s; computing on %s", command.recipe, where, runtime.describe_devices())
     experiment = recipe.build_experiment(command.config)
     with run_mirror.workplace(command.workdir) as (workdir, mirror):
         return _fit(dataclasses.replace(command, workdir=workdir), experiment, watchdog, mirror)

@@ -12,7 +12,8 @@ import logging
 import os
 import subprocess
 import sys
-from pathlib import Path
+
+from asccl_jax.cache_folder import cache_folder
 
 __all__ = ["CPU_CONVOLUTION_FLAG", "apply", "is_applied"]
 
@@ -46,9 +47,9 @@ def apply() -> bool:
 
 def _jaxlib_accepts_flag() -> bool:
     version = importlib.metadata.version("jaxlib")
-    cache_home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    verdict = cache_home / "asccl-jax" / f"cpu-convolution-flag-{version}"
-    if verdict.is_file():
+    cache = cache_folder()
+    verdict = None if cache is None else cache / f"cpu-convolution-flag-{version}"
+    if verdict is not None and verdict.is_file():
         return verdict.read_text().strip() == "accepted"
     # An unknown flag aborts the process, so a child has to try it.
     environment = {**os.environ, "XLA_FLAGS": CPU_CONVOLUTION_FLAG, "JAX_PLATFORMS": "cpu"}
@@ -57,8 +58,8 @@ def _jaxlib_accepts_flag() -> bool:
     )
     accepted = probe.returncode == 0
     try:
-        verdict.parent.mkdir(parents=True, exist_ok=True)
-        verdict.write_text("accepted" if accepted else "refused")
+        if verdict is not None:
+            verdict.write_text("accepted" if accepted else "refused")
     except OSError as error:
         _LOG.info("cannot cache the flag probe at %s: %s", verdict, error)
     return accepted

@@ -286,7 +286,7 @@ def _find_listed(table: Path) -> Found:
         )
         assert video is not None
         if not video.exists():
-            yield Problem(subject, f"line {number}: no such file; paths start from the folder of the table")
+            yield Problem(subject, "no such file")
             continue
         yield Clip(
             clip_id="/".join(map(id_part, filter(None, (row["speaker"], emotion, sentence, take)))),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from asccl_jax.data.manifest import read_manifest
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.outputs import require_writable_folder
 from data_prep.landmarks import BACKENDS, LandmarkSettings
 from data_prep.settings import RunnerSettings
 from DECA_torch_bridge.fitting.landmark_tables import TABLE_NAMES
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     options = _parser().parse_args(arguments)
+    require_writable_folder(options.output)
     settings = _settings(options)
     try:
         outcome = reconstruct(settings, progress=not options.quiet)

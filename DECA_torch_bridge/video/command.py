@@ -17,6 +17,7 @@ from asccl_jax.data.rendered_records import UNTRUSTED
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.errors import InputError, exit_on_input_error, writing
 from asccl_jax.file_names import id_part
+from asccl_jax.outputs import require_writable_file, require_writable_folder
 from DECA_torch_bridge.video.input_checks import VideoCheck, check_disk, check_sound, check_video, require_video
 from DECA_torch_bridge.video.media import CONTAINERS, is_same_file
 from DECA_torch_bridge.video.pipeline_command import exit_status, say
@@ -212,6 +213,8 @@ def _check_output(run: Manipulation, work: WorkFolder, options: argparse.Namespa
     own = work.note("output").get("path") == str(run.output.absolute())
     if run.output.exists() and not own and not options.overwrite:
         raise InputError(f"-o {run.output}: is there already; give another name, or --overwrite")
+    require_writable_file(run.output, "-o")
+    require_writable_folder(run.work, work.option)
     with writing(run.output.parent):
         run.output.parent.mkdir(parents=True, exist_ok=True)
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from asccl_jax.data.manifest import Manifest, read_manifest
 from asccl_jax.data.track_list import clip_file_name
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.outputs import require_writable_file
 from DECA_torch_bridge.video.compose import BLENDS, RenderedFace, compose
 from DECA_torch_bridge.video.face_masks import FaceMasks, outline_rule, read_face, segmentation_rule
 from DECA_torch_bridge.video.label import draw_label
@@ -149,8 +150,7 @@ def _check_output(options: argparse.Namespace) -> None:
         raise InputError(f"--output {output}: expected a name that ends in {', '.join(CONTAINERS)}")
     if is_same_file(output, options.video):
         raise InputError(f"--output {output}: is the source video itself; give another name")
-    if output.is_dir():
-        raise InputError(f"--output {output}: is a folder, expected the name of a video")
+    require_writable_file(output)
     if output.exists() and not options.overwrite:
         raise InputError(f"--output {output}: exists; give another name, or --overwrite")
     if not 0 <= options.crf <= 51:

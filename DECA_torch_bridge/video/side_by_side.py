@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from asccl_jax.data.atomic import atomic_file
 from asccl_jax.data.selection import evenly_spaced
 from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.outputs import require_writable_file
 from DECA_torch_bridge.video.media import MarkedVideoWriter, SourceVideo, TimedPicture, open_video, probe_video
 from DECA_torch_bridge.video.yuv_picture import YuvPicture
 
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       InputError: A video cannot be read, or they do not have the same frames.
     """
     options = _parser().parse_args(arguments)
+    require_writable_file(options.output)
     if options.columns < 1 or options.height < 32 or options.frames < 1:
         raise InputError("--columns and --frames: expected at least 1, --height: at least 32")
     videos = [_named(word) for word in options.videos]

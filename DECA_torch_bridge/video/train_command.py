@@ -12,6 +12,8 @@ from pathlib import Path
 from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.file_names import as_argument, id_part
+from asccl_jax.outputs import require_writable_folder
+from asccl_jax.train.recipes.recipe_files import find_recipe
 from DECA_torch_bridge.video.child_process import python_words
 from DECA_torch_bridge.video.input_checks import VideoCheck, check_disk, check_video, require_video
 from DECA_torch_bridge.video.pipeline_command import exit_status, say
@@ -82,6 +84,7 @@ def _run(options: argparse.Namespace, entries: Sequence[str]) -> int:
         (options.workdir or Path("runs") / id_part(reading.speaker or video.stem)).absolute(), "--workdir"
     )
     work.check()
+    require_writable_folder(work.path, work.option)
     check = _checked(video, work, options)
     for remark in check.remarks(video):
         say(f"note: {remark}")
@@ -141,16 +144,11 @@ def _start_from(directory: Path) -> list[str]:
 
 
 def _recipe(words: str) -> str:
-    """Returns the recipe as training finds it: in the current folder, or beside this package."""
-    name, *variant = words.split(":", 1)
-    place = next((path for path in (Path(name), _repository() / name) if path.is_file()), None)
-    if place is None:
+    """Returns the recipe as training finds it."""
+    found = find_recipe(words)
+    if found is None:
         raise InputError(f"--config {words}: no such recipe; expected {_RECIPE}, or {_RECIPE}:demo to try")
-    return ":".join([str(place), *variant])
-
-
-def _repository() -> Path:
-    return Path(__file__).resolve().parents[2]
+    return found
 
 
 def _checked(video: Path, work: WorkFolder, options: argparse.Namespace) -> VideoCheck:

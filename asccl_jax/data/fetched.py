@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import logging
-import os
 import shutil
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from asccl_jax.cache_folder import user_cache
 from asccl_jax.data.atomic import write_atomically
 from asccl_jax.errors import InputError, WriteError, writing
 from asccl_jax.remote_folder import RemoteFile, RemoteFolder, open_remote, reading, remote_address
@@ -44,9 +44,13 @@ def local_directory(directory: str | Path) -> Path:
     if address is None:
         return Path(directory)
     remote = open_remote(address)
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    cache = user_cache()
+    if cache is None:
+        raise WriteError(
+            f"cannot fetch {address}: this user has no home; set XDG_CACHE_HOME to a folder on a large disk"
+        )
     name = urllib.parse.quote(address.removeprefix("gs://"), safe="")
-    local = home / "asccl-jax" / "data" / name
+    local = cache / "data" / name
     with writing(local):
         local.mkdir(parents=True, exist_ok=True)
         with _one_process_at_a_time(local), reading(address):

@@ -12,6 +12,7 @@ from asccl_jax import xla_flags
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.errors import InputError, exit_on_input_error, writing
 from asccl_jax.file_names import is_litter
+from asccl_jax.outputs import require_writable_file, require_writable_folder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -108,6 +109,8 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError(f"--output {options.output}: holds the sources; give another folder")
     elif options.output.suffix != _SUFFIX or options.output.is_dir():
         raise InputError(f"--output {options.output}: expected the name of a {_SUFFIX} file")
+    require_writable = require_writable_folder if options.codes.is_dir() else require_writable_file
+    require_writable(options.output)
     if options.compat == "released" and options.transition != "steps":
         raise InputError(f"--transition {options.transition}: --compat released knows steps only")
     if not 0 <= options.intensity <= 1.5:

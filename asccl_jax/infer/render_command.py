@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from asccl_jax import xla_flags
 from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.outputs import require_writable_folder
 
 if TYPE_CHECKING:
     from asccl_jax.data.aligned_frames import AlignedClips, AlignedFrame, RenderedClip
@@ -105,8 +106,7 @@ def _parser() -> argparse.ArgumentParser:
 def _check(options: argparse.Namespace) -> None:
     if options.chunk < 1:
         raise InputError(f"--chunk {options.chunk}: expected at least 1")
-    if options.output.is_file():
-        raise InputError(f"--output {options.output}: is a file, expected a folder")
+    require_writable_folder(options.output)
     if options.conditioning is not None:
         if options.clip is None:
             raise InputError("--conditioning: belongs to one clip; say which with --clip")

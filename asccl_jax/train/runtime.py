@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Float
 
 from asccl_jax import xla_flags
+from asccl_jax.cache_folder import cache_folder
 from asccl_jax.errors import InputError
 from asccl_jax.train.fault_tolerance import coordination
 from asccl_jax.train.fault_tolerance.heartbeat import Heartbeat, Limits
@@ -104,8 +105,10 @@ def use_compilation_cache(directory: str | None) -> None:
     if directory == "":
         return
     if directory is None:
-        home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-        directory = str(home / "asccl-jax" / f"compiled-{jax.__version__}-{_processor()}")
+        cache = cache_folder()
+        if cache is None:
+            return
+        directory = str(cache / f"compiled-{jax.__version__}-{_processor()}")
     jax.config.update("jax_compilation_cache_dir", directory)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 

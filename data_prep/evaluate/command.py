@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from asccl_jax import xla_flags
 from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.outputs import require_writable_folder
 
 if TYPE_CHECKING:
     from data_prep.evaluate.inputs import ClipSet
@@ -156,8 +157,7 @@ def _check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < least:
             raise InputError(f"--{name} {value}: expected at least {least}")
-    if options.report.is_file():
-        raise InputError(f"--report {options.report}: is a file, expected a folder")
+    require_writable_folder(options.report, "--report")
 
 
 def _say_missing(missing: Mapping[str, str]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from asccl_jax.errors import exit_on_input_error
+from asccl_jax.outputs import require_writable_file, require_writable_folder
 from data_prep.synthetic.clips import CLIPS_CSV, ClipSetSettings, plan_clips, write_clip_set
 
 __all__ = ["PRESETS", "main"]
@@ -89,6 +90,7 @@ def _clips(words: list[str]) -> int:
     settings = dataclasses.replace(
         PRESETS[options.preset], **{name: value for name, value in given.items() if value is not None}
     )
+    require_writable_folder(options.output)
     written = write_clip_set(settings, options.output, workers=options.workers)
     return _draw(written, len(plan_clips(settings)), options)
 
@@ -117,6 +119,7 @@ def _actors(words: list[str]) -> int:
     if "syllables" in given:
         given["syllables"] = tuple(given["syllables"])
     settings = ActorSetSettings(**given)
+    require_writable_folder(options.output)
     written = write_actor_set(settings, options.output, workers=options.workers)
     return _draw(written, len(plan_actors(settings)), options)
 
@@ -145,6 +148,7 @@ def _contact_sheet(words: list[str]) -> int:
     options = parser.parse_args(words)
     from data_prep.synthetic.contact_sheet import write_contact_sheet
 
+    require_writable_file(options.output)
     write_contact_sheet(options.output, range(options.first, options.first + options.people), size=options.size)
     sys.stdout.write(f"{options.output}\n")
     return 0
@@ -187,6 +191,7 @@ def _tracks(words: list[str]) -> int:
     parser.add_argument("--fps", type=int, help="frames a second (30)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = vars(parser.parse_args(words))
+    require_writable_folder(options["output"])
     from data_prep.synthetic.tracks import TrackSetSettings, plan_tracks, write_track_set
 
     names = [field.name for field in dataclasses.fields(TrackSetSettings)]

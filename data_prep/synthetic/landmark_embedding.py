@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from data_prep.compiled import compiled
 from data_prep.synthetic.face_outlines import (
     BROW_INNER_X,
     BROW_OUTER_X,
@@ -119,7 +119,7 @@ def contour_landmarks(
     return centre + reach[:, None] * directions
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _farthest_crossing(points, edges, directions):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Distance from the origin along each direction to the last edge crossed."""
     reach = np.zeros(len(directions), points.dtype)

@@ -7,15 +7,16 @@ Picture coordinates are pixels with borders at whole numbers, x right, y down; l
 
 from __future__ import annotations
 
-import numba
 import numpy as np
+
+from data_prep.compiled import compiled
 
 __all__ = ["average_blocks", "deform", "rasterise", "shade", "vertex_normals"]
 
 SKIN, EYE, MOUTH, TEETH, TONGUE, RIM, HAIR = range(7)
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled(fastmath=True)
 def deform(rest, moving, fields, strengths, weights, transforms, out) -> None:
     """Writes posed vertices: blend shapes, then linear blend skinning.
 
@@ -49,7 +50,7 @@ def deform(rest, moving, fields, strengths, weights, transforms, out) -> None:
             out[vertex, axis] = total
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled(fastmath=True)
 def vertex_normals(vertices, faces, out) -> None:
     """Writes unit normals [n, 3]: the sum of the adjacent faces' normals, larger faces counting more."""
     out[:] = 0
@@ -71,7 +72,7 @@ def vertex_normals(vertices, faces, out) -> None:
         out[n, 2] *= scale
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled(fastmath=True)
 def rasterise(points, faces, depth, face_id) -> None:
     """Fills the depth buffer [h, w] and the nearest front-facing triangle per sample [h, w], -1 for none.
 
@@ -111,13 +112,13 @@ def rasterise(points, faces, depth, face_id) -> None:
                     face_id[row, column] = f
 
 
-@numba.njit(cache=True, fastmath=True, inline="always")
+@compiled(fastmath=True, inline="always")
 def _step(value, start, end):
     t = min(max((value - start) / (end - start), 0.0), 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _sample(texture, u, v, out):
     """Bilinear look-up of a texture [s, s, channels] at u, v in 0..1."""
     size = texture.shape[0]
@@ -131,7 +132,7 @@ def _sample(texture, u, v, out):
         out[channel] = upper * (1 - fy) + lower * fy
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _eye_colour(u, v, iris, out):
     """Paint of the eyeball at u, v in radii from the middle of the iris; returns its gloss."""
     radius = np.sqrt(u * u + v * v)
@@ -150,7 +151,7 @@ def _eye_colour(u, v, iris, out):
     return np.float32(0.9)
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled(fastmath=True)
 def _part_colour(material, u, v, paint, out):
     """Paint of what is in the mouth and of the lids' rims; returns its gloss."""
     if material == TEETH:
@@ -180,7 +181,7 @@ def _part_colour(material, u, v, paint, out):
     return np.float32(0.6 * shade)
 
 
-@numba.njit(cache=True, fastmath=True)
+@compiled(fastmath=True)
 def shade(
     points, normals, faces, label, uv, tangents, exposure, face_id, skin, hair, paint, lights, background, out
 ) -> None:
@@ -277,7 +278,7 @@ def shade(
                 out[row, column, i] = texel[i] * light + shine * lights[1, i]
 
 
-@numba.njit(cache=True)
+@compiled()
 def average_blocks(samples, factor, curve, brightest, out) -> None:
     """Writes the 8-bit picture [h, w, 3]: the mean of factor x factor samples through a brightness curve.
 

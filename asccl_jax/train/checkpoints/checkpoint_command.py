@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.outputs import require_writable_file
 
 if TYPE_CHECKING:
     from asccl_jax.train.checkpoints.checkpoint_listing import Row
@@ -169,6 +170,7 @@ def _export(options: argparse.Namespace) -> str:
 
     if options.output.suffix != ".safetensors":
         raise InputError(f"{options.output}: expected a name that ends in .safetensors")
+    require_writable_file(options.output)
     source = find_source(options.source, options.step)
     content, count = safetensors_bytes(source, optimizer=options.optimizer)
     with writing(options.output):

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict, config_flags
 from asccl_jax.errors import InputError
 from asccl_jax.train.fault_tolerance import ends
 from asccl_jax.train.monitoring.profile import ProfiledSteps, parse_profiled_steps
+from asccl_jax.train.recipes.recipe_files import find_recipe
 
 __all__ = ["TrainCommand", "help_text", "parse"]
 
@@ -40,6 +41,7 @@ class TrainCommand:
 
     Attributes:
       config: The recipe with its overrides.
+      recipe: Its file, with the variant after a colon.
       workdir: Folder of the run.
       multihost: Whether to start JAX's multi-process runtime.
       coordinator: Address of process 0 as host:port; None lets JAX find it (Cloud TPU, Slurm, Open MPI, Kubernetes).
@@ -53,6 +55,7 @@ class TrainCommand:
     """
 
     config: ConfigDict
+    recipe: str
     workdir: Path
     multihost: bool
     coordinator: str | None
@@ -71,6 +74,7 @@ def parse(words: Sequence[str]) -> TrainCommand:
     Raises:
       InputError: No or an unreadable recipe, an unknown variant, flag or config key, or a value of a wrong type.
     """
+    words = list(_with_recipe(words))
     values = _flag_values(words)
     try:
         rest = values(["main", *words])
@@ -93,6 +97,7 @@ def parse(words: Sequence[str]) -> TrainCommand:
         raise InputError("--coordinator, --num_processes and --process_id need --multihost")
     return TrainCommand(
         config=config,
+        recipe=_recipes(words)[-1],
         workdir=Path(values.workdir),
         multihost=values.multihost,
         coordinator=values.coordinator,
@@ -156,7 +161,7 @@ def _last_line(error: Exception) -> str:
 
 def _unknown_key_message(words: Sequence[str]) -> str:
     """Names the override that the recipe does not know, and the nearest key it does."""
-    recipes = [word.partition("=")[2] if "=" in word else following for word, following in _config_words(words)]
+    recipes = _recipes(words)
     values = _flag_values(())
     values(["main", "--config", recipes[-1]])
     known = list(_keys(values.config))
@@ -167,6 +172,24 @@ def _unknown_key_message(words: Sequence[str]) -> str:
             hint = f"did you mean config.{near[0]}?" if near else f"it has {', '.join(sorted(known))}"
             return f"unknown config key config.{key} in recipe {recipes[-1]}: {hint}"
     return f"a --config override does not fit recipe {recipes[-1]}"
+
+
+def _with_recipe(words: Sequence[str]) -> Iterator[str]:
+    """The words, a recipe that came with this package named by its place."""
+    names = False
+    for word in words:
+        option, assigned, value = word.partition("=")
+        if names:
+            yield find_recipe(word) or word
+        elif option.lstrip("-") == "config" and assigned:
+            yield f"{option}={find_recipe(value) or value}"
+        else:
+            yield word
+        names = word in ("-config", "--config")
+
+
+def _recipes(words: Sequence[str]) -> list[str]:
+    return [word.partition("=")[2] if "=" in word else following for word, following in _config_words(words)]
 
 
 def _config_words(words: Sequence[str]) -> Iterator[tuple[str, str]]:

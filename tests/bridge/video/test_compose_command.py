@@ -112,7 +112,7 @@ def test_outputs_that_cannot_be_are_refused(clip, tmp_path, capsys):
         clip.video: "is the source video itself",
         tmp_path / "there.mp4": "exists; give another name, or --overwrite",
         tmp_path / "out.avi": "expected a name that ends in .mp4",
-        tmp_path / "there.mp4" / "out.mp4": "cannot write",
+        tmp_path / "there.mp4" / "out.mp4": "cannot be written",
     }
     for output, message in cases.items():
         assert run(clip, output) in (1, 2)
