@@ -1,5 +1,6 @@
-"""The packages of a wheel. The recipes in `configs/`, a name too common for a package that others share a folder with,
-go along as data of `asccl_jax`; all else stands in pyproject.toml, which cannot say this.
+"""The packages of a wheel; all else stands in pyproject.toml, which cannot say this.
+
+The recipes in `configs/` go along inside `asccl_jax`: a package of so common a name would lie among those of others.
 """
 
 from setuptools import find_packages, setup
