@@ -127,17 +127,17 @@ class Precomputed(LandmarkBackend):
         if directory is not None and not directory.is_dir():
             raise InputError(f"--landmarks-dir {directory}: no such folder")
         self._directory = directory
-        self._clip = ""
+        self._clip: Clip | None = None
         self._points = np.zeros((0, 68, 2), np.float32)
 
     def landmarks68(self, frames: Sequence[Frame], clip: Clip) -> Float32[np.ndarray, "t 68 2"]:
         """Returns the stored rows of the frames, NaN for those beyond the last; `check_count` refuses such clips."""
-        if clip.clip_id != self._clip:
+        if clip != self._clip:
             path = self.find(clip)
             if path is None:
                 raise BrokenMediaError("no landmark file")
             self._points = _load_landmarks(path)
-            self._clip = clip.clip_id
+            self._clip = clip
         rows = np.array([frame.source_index for frame in frames], int)
         points = np.full((len(rows), 68, 2), np.nan, np.float32)
         there = rows < len(self._points)

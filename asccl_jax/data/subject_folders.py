@@ -21,8 +21,8 @@ from asccl_jax.data.aligned_frames import (
 from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.data.schema import UNLABELLED
 from asccl_jax.errors import InputError
-from asccl_jax.geometry.face_box import mask_box
 from asccl_jax.file_names import is_litter
+from asccl_jax.geometry.face_box import mask_box
 
 __all__ = ["FolderClips", "is_subject_folder"]
 

@@ -1,7 +1,9 @@
 """Frames and sound out of files, whole and broken."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import av
 import numpy as np
@@ -355,3 +357,12 @@ def test_a_wrong_extension_is_remarked_on(tmp_path):
     renamed = path.rename(tmp_path / "a.avi")
     assert len(frames_of(renamed)) == 3
     assert extension_remark(renamed).startswith("wrong extension '.avi': the file is mov,mp4")
+
+
+@pytest.mark.parametrize("name", ["10:30:05.mp4", os.fsdecode(b"caf\xe9.mp4"), "-a%03d.mp4", "pipe:1.mp4"], ids=ascii)
+def test_a_video_is_read_whatever_its_name_and_the_bytes_of_its_tags(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "plain.mkv", 3)
+    content = (tmp_path / "plain.mkv").read_bytes().replace(b"Lavf", b"L\xe9vf")
+    Path(name).write_bytes(content)
+    assert len(list(read_frames(Path(name)))) == 3

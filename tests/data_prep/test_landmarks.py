@@ -10,10 +10,14 @@ import pytest
 
 from asccl_jax.errors import InputError
 from data_prep import mediapipe_worker
+from data_prep.clip_records import ClipSettings, WorkFolder, prepare_clip
 from data_prep.clips import Clip
 from data_prep.decode import BrokenMediaError, Frame
+from data_prep.evaluate.landmark_sources import LandmarkFinder
+from data_prep.evaluate.score_cache import Fingerprints, ScoreCache
+from data_prep.evaluate.video_features import read_features
 from data_prep.landmarks import FaceAlignment, LandmarkSettings, MediaPipe, Precomputed, make_backend
-from tests.data_prep.tiny_media import face_points, picture, write_landmarks
+from tests.data_prep.tiny_media import face_points, picture, write_landmarks, write_video
 
 
 def clip(video, **fields):
@@ -76,6 +80,31 @@ def test_landmarks_of_more_or_fewer_frames_than_are_shown_are_refused_with_both_
     with pytest.raises(BrokenMediaError, match=f"{rows} rows, the video 3 frames: .* find them again"):
         backend.check_count(lambda: 3, of)
     backend.check_count(lambda: rows, of)
+
+
+@pytest.mark.parametrize("options", [{}, {"fps": 15.0}, {"max_frames": 2}], ids=str)
+@pytest.mark.parametrize("rows", [4, 5, 8])
+def test_a_clip_is_prepared_with_a_row_for_each_frame_that_is_shown_only(tmp_path, rows, options):
+    write_video(tmp_path / "a.mp4", 5)
+    write_landmarks(tmp_path / "a.npz", rows)
+    (tmp_path / "clips").mkdir()
+    backend, settings = Precomputed(), ClipSettings(image_size=16, **options)
+    status = prepare_clip(clip(tmp_path / "a.mp4"), settings, backend, WorkFolder(tmp_path))
+    if rows == 5:
+        assert status.problem is None and status.kept
+    else:
+        assert f"{rows} rows, the video 5 frames" in status.problem
+
+
+@pytest.mark.parametrize("rows", [4, 5, 8])
+def test_a_clip_is_scored_with_a_row_for_each_frame_that_is_shown_only(tmp_path, rows):
+    write_video(tmp_path / "a.mp4", 5)
+    write_landmarks(tmp_path / "a.npz", rows)
+    of = clip(tmp_path / "a.mp4")
+    finder = LandmarkFinder(["precomputed"], LandmarkSettings(), Fingerprints())
+    found = read_features(of, "key", finder.choose(of), [], ScoreCache(tmp_path / "work"), crop=False)
+    assert (found.landmarks is not None) == (rows == 5)
+    assert rows == 5 or f"{rows} rows, the video 5 frames" in found.landmarks_remark
 
 
 def test_a_missing_landmark_file_costs_its_clip(tmp_path):

@@ -1,5 +1,7 @@
 """Where clips are found in each layout; the files here are empty, only their names count."""
 
+import os
+
 import pytest
 
 from asccl_jax.errors import InputError
@@ -202,3 +204,85 @@ def test_emotions_and_sentences_have_many_spellings():
     assert [emotion_name(name) for name in ("Anger", "fearful", " surprise")] == ["angry", "fear", "surprised"]
     assert sentence_key("M-01_a") == "M-01_a"
     assert sentence_key("Hello, World!") == sentence_key("hello world")
+
+
+HEADINGS = "path,speaker,emotion,sentence,split"
+ROWS = ["n.mp4,Anna,neutral,hello,train", "e.mp4,Anna, HAPPY ,hello,train"]
+PLAIN = "\n".join([HEADINGS, *ROWS, ""])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PLAIN.replace(",", ";").encode(),
+        PLAIN.replace(",", "\t").encode(),
+        PLAIN.replace(",", "\t").replace("\n", "\r\n").encode("utf-16"),
+        b"\xef\xbb\xbf" + PLAIN.replace("\n", "\r\n").encode(),
+        PLAIN.replace(HEADINGS, "Path, SPEAKER ,Emotion,Sentence,Split").encode(),
+        ("sep=;\n" + PLAIN.replace(",", ";")).encode(),
+        PLAIN.replace("\n", "\n\n,,,,\n").encode(),
+        PLAIN.replace("n.mp4", '"n.mp4"').replace("hello", '" hello "').encode(),
+        PLAIN.replace("n.mp4", ".\\N.MP4").encode(),
+    ],
+)
+def test_tables_of_spreadsheets_are_read_as_the_plain_one(tmp_path, content):
+    touch(tmp_path, "n.mp4", "e.mp4")
+    (tmp_path / "clips.csv").write_bytes(content)
+    clips, problems = find_clips(tmp_path / "clips.csv", "list")
+    assert ids(clips) == ["Anna/happy/hello", "Anna/neutral/hello"] and not problems
+    assert [clip.video for clip in clips] == [tmp_path / "e.mp4", tmp_path / "n.mp4"]
+    assert {clip.split for clip in clips} == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"{HEADINGS}\n{ROWS[0]}\ne.mp4,Anna,happy,Hello, dear,train\n", "line 3: 6 cells, but 5 columns"),
+        (f"{HEADINGS},Path\n{ROWS[0]}\n", "two columns 'path'"),
+        (f"{HEADINGS}\nn.mp4,Jos\udce9,neutral,hello,train\n", "line 2: its speaker is not UTF-8"),
+        ("path,speaker\n", "no column emotion, sentence in its first line.* it has path, speaker"),
+    ],
+)
+def test_a_table_that_cannot_be_meant_says_where(tmp_path, content, message):
+    touch(tmp_path, "n.mp4", "e.mp4")
+    (tmp_path / "clips.csv").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(InputError, match=message):
+        find_clips(tmp_path / "clips.csv", "list")
+
+
+def test_a_table_may_name_files_by_bytes_or_by_another_form_of_their_accents(tmp_path):
+    touch(tmp_path, os.fsdecode(b"caf\xe9.mp4"), "e\u0301te.mp4")
+    rows = f"{HEADINGS}\ncaf\udce9.mp4,A,neutral,1,\n\u00e9te.mp4,A,sad,1,\n"
+    (tmp_path / "clips.csv").write_bytes(rows.encode(errors="surrogateescape"))
+    clips, problems = find_clips(tmp_path / "clips.csv", "list")
+    assert not problems and [clip.video.exists() for clip in clips] == [True, True]
+
+
+def test_mead_from_a_windows_disk_with_landmarks_beside_the_videos(tmp_path):
+    folder = "M003/Video/front"
+    touch(
+        tmp_path,
+        *(f"{folder}/neutral/level_1/{name}" for name in ("001.MP4", "001.npz", "._001.MP4", "Thumbs.db", ".DS_Store")),
+        *(f"{folder}/Angry/LEVEL_3/{name}" for name in ("001.mp4", "desktop.ini")),
+        "M003/Audio/angry/Level_3/001.M4A",
+        "__MACOSX/M003/._x",
+    )
+    clips, problems = find_clips(tmp_path, "mead")
+    assert ids(clips) == ["M003/angry/001", "M003/neutral/001"] and not problems
+    assert clips[0].audio == tmp_path / "M003/Audio/angry/Level_3/001.M4A"
+
+
+def test_ravdess_in_capitals_and_behind_a_link(tmp_path):
+    touch(tmp_path / "disk", "01-01-03-01-02-01-01.MP4", "03-01-03-01-02-01-01.WAV", "._01-01-03-01-02-01-01.MP4")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "Actor_01").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "round").symlink_to(tmp_path / "set")
+    clips, problems = find_clips(tmp_path / "set", "ravdess")
+    assert ids(clips) == ["Actor_01/happy/02/01-01"] and not problems
+
+
+def test_transcripts_find_the_clips_whose_zeros_a_spreadsheet_took(tmp_path):
+    touch(tmp_path, "M003/video/front/neutral/level_1/007.mp4")
+    clips, _ = find_clips(tmp_path, "mead")
+    (tmp_path / "words.csv").write_text("Speaker;Emotion;Clip;Sentence\n;;7;dogs\n")
+    assert [clip.sentence for clip in apply_transcripts(clips, tmp_path / "words.csv")] == ["dogs"]

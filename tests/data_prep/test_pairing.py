@@ -8,6 +8,7 @@ import pytest
 
 from asccl_jax.errors import InputError
 from data_prep.clips import Clip
+from data_prep.pair_search import standing_out
 from data_prep.pairing import (
     ClipPair,
     adopt_sentences,
@@ -16,6 +17,7 @@ from data_prep.pairing import (
     match_sentences,
     name_disgusted_sentences,
     pair_record,
+    unpaired_spellings,
     within_splits,
 )
 
@@ -165,3 +167,30 @@ def test_a_record_leaves_out_entries_whose_frame_was_dropped():
     assert record.key_frame.tolist() == [0, 2]
     assert (record.cost, record.key_emotion, record.sentence) == (0.2, "sad", "1")
     assert pair_record(pair, {"A/neutral/1": np.array([7]), "A/sad/1": np.array([0])}) is None
+
+
+def test_a_speaker_in_two_spellings_is_told(tmp_path):
+    clips = [
+        clip("anna", "neutral", "1"),
+        clip("Anna", "sad", "1"),
+        clip("Bob", "neutral", "1"),
+        clip("Bob", "sad", "1"),
+    ]
+    (problem,) = unpaired_spellings(clips)
+    assert problem.reason.startswith("anna/1 has no clip with an emotion, Anna/1 no neutral one")
+
+
+@pytest.mark.parametrize(
+    ("costs", "out"),
+    [
+        ([0.1081, 0.6029], [1]),  # the synthetic clips of two sentences under one number
+        ([0.05, 0.06, 0.07, 0.11], []),  # all of one sentence each
+        ([0.05] * 3 + [0.4, 0.84], [3, 4]),
+        ([0.45, 0.5, 0.55, 0.62, 0.8], [4]),  # as far from each other as real sentences are
+        ([0.6, 0.7, 0.65], []),
+        ([0.9], []),
+        ([], []),
+    ],
+)
+def test_a_pair_stands_out_where_it_costs_much_more_than_the_others(costs, out):
+    assert [place for place, usual in enumerate(standing_out(costs)) if usual is not None] == out
