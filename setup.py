@@ -3,9 +3,12 @@
 The recipes in `configs/` go along inside `asccl_jax`: a package of so common a name would lie among those of others.
 """
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, setup
 
 setup(
-    packages=[*find_packages(include=["asccl_jax*", "data_prep*", "DECA_torch_bridge*"]), "asccl_jax.configs"],
+    packages=[
+        *find_namespace_packages(include=["asccl_jax*", "data_prep*", "DECA_torch_bridge*"]),
+        "asccl_jax.configs",
+    ],
     package_dir={"asccl_jax.configs": "configs"},
 )
