@@ -24,16 +24,13 @@ def compiled(**options: Any) -> Callable[[Function], Function]:
     """
 
     def decorate(function: Function) -> Function:
+        settings: Any = numba.config
         try:
-            return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+            return numba.njit(cache=True, **options)(function)
         except RuntimeError:  # "no locator available"
-            folder = None if numba.config.CACHE_DIR else cache_folder()
-        if folder is None:
-            return numba.njit(**options)(function)  # type: ignore[no-any-return]
-        numba.config.CACHE_DIR = str(folder / "numba")
-        try:
-            return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
-        except RuntimeError:
-            return numba.njit(**options)(function)  # type: ignore[no-any-return]
+            folder = None if settings.CACHE_DIR else cache_folder()
+        if folder is not None:
+            settings.CACHE_DIR = str(folder / "numba")
+        return numba.njit(cache=folder is not None, **options)(function)
 
     return decorate
