@@ -14,7 +14,7 @@ def add(first, second):
 
 @pytest.mark.parametrize("place", [True, False])
 def test_a_package_and_a_home_that_cannot_be_written_cost_the_cache_only(tmp_path, monkeypatch, place):
-    nowhere = [caching._InTreeCacheLocator, caching._UserWideCacheLocator, caching._IPythonCacheLocator]
+    nowhere = [kind for kind in caching.CacheImpl._locator_classes if "UserProvided" not in kind.__name__]
     for locator in nowhere:
         monkeypatch.setattr(locator, "from_function", classmethod(lambda cls, function, file: None))
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
