@@ -35,7 +35,7 @@ __all__ = [
     "LandmarkSettings",
     "MediaPipe",
     "Precomputed",
-    "check_rows",
+    "check_file",
     "make_backend",
 ]
 
@@ -147,12 +147,7 @@ class Precomputed(LandmarkBackend):
     def check_count(self, frames: Callable[[], int], clip: Clip) -> None:
         """See `LandmarkBackend`: a row belongs to a frame by its number, so one too many shifts all that follow."""
         del clip
-        check_rows(len(self._points), frames())
-
-    def rows(self, clip: Clip) -> int | None:
-        """Returns how many rows the clip's file has, None where there is none; raises `BrokenMediaError`."""
-        path = self.find(clip)
-        return None if path is None else len(_load_landmarks(path))
+        _check_rows(len(self._points), frames())
 
     def find(self, clip: Clip) -> Path | None:
         """Returns the clip's landmark file, or None where there is none."""
@@ -165,8 +160,12 @@ class Precomputed(LandmarkBackend):
         return next((path for path in candidates if path.is_file()), None)
 
 
-def check_rows(rows: int, frames: int) -> None:
-    """Raises `BrokenMediaError` unless a landmark file has a row for every frame that a video shows, and no more."""
+def check_file(path: Path, frames: int) -> None:
+    """Raises `BrokenMediaError` unless a landmark file is one, of a video that shows so many frames."""
+    _check_rows(len(_load_landmarks(path)), frames)
+
+
+def _check_rows(rows: int, frames: int) -> None:
     if rows != frames:
         raise BrokenMediaError(
             f"landmark file has {rows} rows, the video {frames} frames: not the landmarks of this very video; find them"

@@ -120,10 +120,12 @@ def _checked(run: Manipulation, work: WorkFolder, options: argparse.Namespace) -
         return VideoCheck.from_json(note)
     say("looking at the input ...")
     check = check_video(run.video, "VIDEO", keep_cuts=options.keep_cuts)
+    run.reading.check_landmarks(run.video, check.frames)
     check_sound(run.video, run.output)
     frames = check.frames
     if run.reference is not None:
         other = check_video(run.reference, "--reference", keep_cuts=True)
+        run.reading_reference.check_landmarks(run.reference, other.frames)
         frames += other.frames
     check_disk(run.work, frames, "--work")
     return check

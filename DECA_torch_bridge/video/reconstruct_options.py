@@ -11,7 +11,8 @@ from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.data.schema import EMOTIONS, UNLABELLED
 from asccl_jax.errors import InputError
 from asccl_jax.file_names import as_argument, id_part
-from data_prep.landmarks import BACKENDS
+from data_prep.decode import BrokenMediaError
+from data_prep.landmarks import BACKENDS, check_file
 from DECA_torch_bridge.video.child_process import python_words
 
 __all__ = ["ReconstructOptions", "add_reconstruct_options", "reconstruct_options"]
@@ -65,6 +66,16 @@ class ReconstructOptions:
                 "--landmark-table: precomputed landmarks do not say which detector they come from; name it"
                 " (face-alignment, mediapipe, dlib, or synthetic: those of the synthetic heads)"
             )
+
+    def check_landmarks(self, video: Path, frames: int) -> None:
+        """Raises `InputError` where precomputed landmarks are not of as many frames as a video shows."""
+        path = next(filter(Path.is_file, self._landmark_files(video)), None)
+        if self.landmarks != "precomputed" or path is None:
+            return
+        try:
+            check_file(path, frames)
+        except BrokenMediaError as error:
+            raise InputError(f"--landmarks precomputed: {path}: {error}") from error
 
     def clip(self, video: Path) -> str:
         """Returns the clip's id in the records of a video."""

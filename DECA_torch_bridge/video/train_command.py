@@ -157,6 +157,7 @@ def _checked(video: Path, work: WorkFolder, options: argparse.Namespace) -> Vide
         return VideoCheck.from_json(note)
     say("looking at the input ...")
     check = check_video(video, "VIDEO", keep_cuts=options.keep_cuts)
+    reconstruct_options(options).check_landmarks(video, check.frames)
     check_disk(work.path, check.frames, work.option)
     return check
 

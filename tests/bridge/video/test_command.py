@@ -129,6 +129,8 @@ def plain(tmp_path_factory):
     write_video(path / "talk.mp4", 3)
     write_landmarks(path / "talk.npz", 3)
     (path / "empty.mp4").touch()
+    (path / "longer").mkdir()
+    write_landmarks(path / "longer" / "talk.npz", 5)
     return path
 
 
@@ -152,6 +154,10 @@ def plain(tmp_path_factory):
         ({"more": ("--emotion", "sad", "--segmenter", "{plain}/none.pth")}, "--segmenter"),
         ({"more": ("--emotion", "sad", "--work", "{plain}")}, "--work {plain}: holds other files"),
         ({"more": ("--emotion", "sad", "--encoder", "deca")}, "--encoder deca: needs --assets"),
+        (
+            {"more": ("--emotion", "sad", "--landmarks-dir", "{plain}/longer")},
+            "talk.npz: landmark file has 5 rows, the",
+        ),
     ],
 )
 def test_bad_input_is_named_before_any_work(networks, plain, capsys, changed, said):
