@@ -166,7 +166,7 @@ def test_exported_pairs_make_the_same_data_set_again(prepared, small, tmp_path):
 
 def broken_clips(folder):
     """One good pair for each of two speakers, and one clip for each thing that goes wrong."""
-    samples, moments = voice(1)
+    samples, moments = voice(1, tempo=3)
     rows = []
     for speaker in ("Ann", "Bob"):
         for emotion in ("neutral", "happy"):
@@ -174,10 +174,10 @@ def broken_clips(folder):
             rows.append((f"{speaker}-{emotion}.mp4", speaker, emotion, "good"))
     whole = (folder / "Ann-happy.mp4").read_bytes()
 
-    def add(name, take="", emotion="sad", landmarks=True):
+    def add(name, take="", emotion="sad", landmarks=len(moments)):
         rows.append((name, "Ann", emotion, "good", "", take or Path(name).stem))
         if landmarks:
-            write_landmarks((folder / name).with_suffix(".npz"), len(moments))
+            write_landmarks((folder / name).with_suffix(".npz"), landmarks)
 
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("words" * 100)
@@ -186,22 +186,24 @@ def broken_clips(folder):
     write_video(folder / "mute.mp4", 12)
     write_video(folder / "hushed.mp4", 12, samples=np.zeros(8000, np.float32))
     write_sound(folder / "only_sound.mp4", samples)
-    for name in ("empty.mp4", "text.mp4", "cut.mp4", "renamed.avi", "mute.mp4", "hushed.mp4", "only_sound.mp4"):
+    for name in ("empty.mp4", "text.mp4", "cut.mp4", "renamed.avi", "only_sound.mp4"):
         add(name)
+    for name in ("mute.mp4", "hushed.mp4"):
+        add(name, landmarks=12)
     for name in ("faceless.mp4", "blinking.mp4", "unmarked.mp4"):
         (folder / name).write_bytes(whole)
-        add(name, landmarks=False)
-    write_landmarks(folder / "faceless.npz", len(moments) + 30, missing=range(len(moments) + 30))
-    write_landmarks(folder / "blinking.npz", len(moments) + 30, missing=(3, 4))
-    add("blinking.mp4", take="blinking", landmarks=False)  # the same id again
-    add("nowhere.mp4", landmarks=False)
-    add("mute.mp4", take="contempt", emotion="contempt", landmarks=False)
+        add(name, landmarks=0)
+    write_landmarks(folder / "faceless.npz", len(moments), missing=range(len(moments)))
+    write_landmarks(folder / "blinking.npz", len(moments), missing=(3, 4))
+    add("blinking.mp4", take="blinking", landmarks=0)  # the same id again
+    add("nowhere.mp4", landmarks=0)
+    add("mute.mp4", take="contempt", emotion="contempt", landmarks=0)
     stills = folder / "stills"
     stills.mkdir()
     for number in range(5):
         write_still(stills / f"{number + 1:06d}.png", number)
     (stills / "000003.png").write_bytes(b"no picture")
-    add("stills", take="stills")
+    add("stills", take="stills", landmarks=5)
     return write_table(folder / "clips.csv", rows)
 
 
