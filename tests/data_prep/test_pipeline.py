@@ -167,14 +167,14 @@ def test_exported_pairs_make_the_same_data_set_again(prepared, small, tmp_path):
 def broken_clips(folder):
     """One good pair for each of two speakers, and one clip for each thing that goes wrong."""
     samples, moments = voice(1, tempo=3)
-    rows = []
+    frames, rows = len(moments), []
     for speaker in ("Ann", "Bob"):
         for emotion in ("neutral", "happy"):
             write_clip(folder, f"{speaker}-{emotion}", tempo=3)
             rows.append((f"{speaker}-{emotion}.mp4", speaker, emotion, "good"))
     whole = (folder / "Ann-happy.mp4").read_bytes()
 
-    def add(name, take="", emotion="sad", landmarks=len(moments)):
+    def add(name, take="", emotion="sad", landmarks=frames):
         rows.append((name, "Ann", emotion, "good", "", take or Path(name).stem))
         if landmarks:
             write_landmarks((folder / name).with_suffix(".npz"), landmarks)
