@@ -9,7 +9,10 @@ from asccl_jax.data.dataset_writer import begin_dataset, finish_dataset, write_f
 from asccl_jax.data.manifest import Manifest
 from data_prep.clips import Clip
 from DECA_torch_bridge.reconstruct.inputs import InputClip
+from DECA_torch_bridge.reconstruct.settings import TrackSettings
 from DECA_torch_bridge.reconstruct.sources import read_source
+from DECA_torch_bridge.reconstruct.track_step import TrackTask
+from DECA_torch_bridge.reconstruct.work import WorkFolder
 from tests.data.tiny_dataset import frame_records
 
 SPLITS = {"train": ["A/neutral/1", "A/happy/1", "A/sad/1"], "validation": ["B/neutral/1", "B/happy/1"]}
@@ -62,3 +65,19 @@ def test_a_data_set_that_was_written_anew_is_read_anew(tmp_path):
     shutil.rmtree(tmp_path / "r")
     write(tmp_path / "r", 2)
     assert numbers(tmp_path / "r") == [[0, 1]] * 10
+
+
+@pytest.mark.parametrize("place", ["images/000000/000000.png", "DECA/000000/000000.pkl", "images/000001.png"])
+def test_a_subject_whose_files_change_at_any_depth_is_tracked_anew(tmp_path, place):
+    path = tmp_path / "subject" / place
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"one")
+    clip = Clip(clip_id="A/sad/1", speaker="A", emotion="sad", sentence="1", name="1", video=tmp_path / "subject")
+
+    def key():
+        return TrackTask(InputClip(clip=clip, kind="folders"), TrackSettings(), WorkFolder(tmp_path / "work")).key
+
+    before = key()
+    assert key() == before
+    path.write_bytes(b"three")
+    assert key() != before
