@@ -137,7 +137,7 @@ def read_sound(path: Path) -> Sound:
                 packets += 1
                 try:
                     frames = packet.decode()
-                except av.error.InvalidDataError:
+                except av.error.FFmpegError:
                     damaged += 1
                     continue
                 for frame in frames:

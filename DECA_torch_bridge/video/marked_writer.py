@@ -345,7 +345,7 @@ def _left_behind(container: Any, sound: list[Any]) -> list[str]:
         told = ", ".join(language for language in languages if language not in ("", "und"))
         found.append(f"{len(languages)} {kind} track{'s' * (len(languages) > 1)}{f' ({told})' if told else ''}")
     if chapters := container.chapters():
-        found.append(f"{len(chapters)} chapters")
+        found.append(f"{len(chapters)} chapter{'s' * (len(chapters) > 1)}")
     return found
 
 

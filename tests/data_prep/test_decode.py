@@ -344,6 +344,32 @@ def test_sound_lies_where_its_packets_times_say(tmp_path, times, expected, rate,
         assert found is None if value is None else found == pytest.approx(value * loud, abs=0.02)
 
 
+def test_a_damaged_packet_of_sound_is_silence_and_many_are_refused(tmp_path):
+    samples, _ = voice(1)
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        write_samples(container, container.add_stream("ac3", rate=48000, layout="mono"), np.repeat(samples, 3), 48000)
+    whole, content = read_sound(path), path.read_bytes()
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(audio=0) if packet.size]
+    for damaged in (packets[20:21], packets[20:]):
+        for packet in damaged:
+            content = content.replace(packet, bytes(len(packet)))
+        path.write_bytes(content)
+        if len(damaged) > 1:
+            with pytest.raises(BrokenMediaError, match="damaged audio: "):
+                read_sound(path)
+            continue
+        sound = read_sound(path)
+        assert abs(len(sound.samples) - len(whole.samples)) < 512
+        gap = slice(20 * 512 + 150, 21 * 512 - 150)
+        assert np.abs(whole.samples[gap]).max() > 0.05 > np.abs(sound.samples[gap]).max()
+        # Matroska rounds to milliseconds: within one of them, what follows lies where it lay.
+        after = whole.samples[24 * 512 : 40 * 512]
+        moved = (sound.samples[24 * 512 + lag : 40 * 512 + lag] for lag in range(-16, 17))
+        assert min(np.abs(samples - after).max() for samples in moved) < 0.15
+
+
 def test_missing_sound_is_told_apart_from_broken_files(tmp_path):
     with pytest.raises(NoAudioError, match="no audio track"):
         read_sound(write_video(tmp_path / "a.mp4", 3))

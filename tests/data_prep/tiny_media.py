@@ -61,11 +61,11 @@ def write_sound(path, samples):
     return path
 
 
-def write_samples(container, stream, samples):
+def write_samples(container, stream, samples, rate=SAMPLE_RATE):
     for first in range(0, len(samples), 1024):
         block = (samples[None, first : first + 1024] * 32767).astype(np.int16)
         frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
-        frame.sample_rate = SAMPLE_RATE
+        frame.sample_rate = rate
         frame.pts = first
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
