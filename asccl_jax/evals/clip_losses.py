@@ -11,8 +11,7 @@ from jaxtyping import Float
 from asccl_jax.data.frames import FrameStore
 from asccl_jax.data.schema import ComparisonRecord
 from asccl_jax.errors import InputError
-from asccl_jax.evals import bootstrap
-from asccl_jax.evals.bootstrap import Interval
+from asccl_jax.evals.bootstrap import wins
 from asccl_jax.evals.metric_baselines import pixel_differences
 from asccl_jax.evals.metric_evaluation import PIXELS, Candidate
 from asccl_jax.evals.metric_scores import DRAWS, metric_losses, score_comparisons
@@ -37,8 +36,8 @@ class ClipLoss:
 
     row: str
     key_clip: str
-    face: Interval
-    mouth: Interval
+    face: float
+    mouth: float
     below: dict[str, float]
 
 
@@ -98,10 +97,10 @@ def _by_clip(
         ClipLoss(
             row=row,
             key_clip=clip,
-            face=bootstrap.mean(losses["face"][of_clip[clip]]),
-            mouth=bootstrap.mean(losses["mouth"][of_clip[clip]]),
+            face=float(losses["face"][of_clip[clip]].mean()),
+            mouth=float(losses["mouth"][of_clip[clip]].mean()),
             below={
-                other: bootstrap.ordered_share(losses["mouth"][of_clip[clip]], losses["mouth"][of_clip[other]]).value
+                other: float(wins(losses["mouth"][of_clip[clip]], losses["mouth"][of_clip[other]]).mean())
                 for other in clips
                 if other != clip
             },
@@ -110,21 +109,27 @@ def _by_clip(
     ]
 
 
-def clip_grid(query: str, losses: Sequence[ClipLoss]) -> Grid:
-    """Returns the losses as a table."""
+def clip_grid(query: str, losses: Sequence[ClipLoss], frames: int) -> Grid:
+    """Returns the losses as a table.
+
+    Args:
+      query: The query clip.
+      losses: A row each.
+      frames: How many frames each is the mean of.
+    """
     rows = tuple(
         (
             loss.row,
             loss.key_clip,
-            str(loss.face),
-            str(loss.mouth),
+            f"{loss.face:.3g}",
+            f"{loss.mouth:.3g}",
             "; ".join(f"{share:.2f} below {clip}" for clip, share in loss.below.items()),
         )
         for loss in losses
     )
     note = (
-        f"Mean loss of {query} against each key clip at the same frame positions, 95 % intervals over"
-        f" {losses[0].face.count} frames, which are not independent. An untrained network may rank the clips as well:"
+        f"Mean loss of {query} against each key clip at the same {frames} frame positions. No intervals: frames of one"
+        " pair of clips are not independent. An untrained network may rank the clips as well:"
         " no evidence of learning."
     )
     return Grid("Clip against clips", note, ("row", "key clip", "whole face", "mouth", "share of frames, mouth"), rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from asccl_jax.data.manifest import Manifest, read_manifest
 from asccl_jax.data.pairs import FramePairs
 from asccl_jax.data.schema import ComparisonRecord
 from asccl_jax.data.selection import evenly_spaced
+from asccl_jax.evals.bootstrap import Units, choose_units
 
 __all__ = [
     "CONTROLLED_SPLIT",
@@ -56,12 +58,26 @@ class Comparisons:
         order: dict[int, int] = {}
         return np.array([order.setdefault(record.group, len(order)) for record in self.records], np.int64)
 
+    @functools.cached_property
     def lookup(self) -> dict[str, dict[int, int]]:
-        """Returns condition -> group position -> position of the record."""
+        """Condition -> group position -> position of the record."""
         table: dict[str, dict[int, int]] = {}
         for position, (group, record) in enumerate(zip(self.groups(), self.records, strict=True)):
             table.setdefault(record.condition, {})[int(group)] = position
         return table
+
+    def units(self, positions: Int[np.ndarray, " m"]) -> Units:
+        """Returns what an interval of records at these positions resamples.
+
+        Frames of one clip are no independent samples, nor are pairs that share their query clip: speakers count, or
+        where there are few of them query clips, or where there are few of those, too, pairs of clips.
+        """
+        records = [self.records[position] for position in positions]
+        return choose_units(
+            ("speaker", [record.speaker for record in records]),
+            ("query clip", [record.query_clip for record in records]),
+            ("clip pair", [record.key_clip for record in records]),
+        )
 
 
 def default_split(manifest: Manifest) -> str:

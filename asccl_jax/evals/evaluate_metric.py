@@ -128,7 +128,7 @@ def _compare_clips(options: argparse.Namespace) -> int:
         total=len(candidates) * count_images(comparisons), unit="image", dynamic_ncols=True, disable=None
     ) as bar:
         losses = clip_losses(candidates, frames, comparisons, draws=options.draws, advance=bar.update)
-    grid = clip_grid(options.clip_query, losses)
+    grid = clip_grid(options.clip_query, losses, len({record.group for record in comparisons}))
     sys.stdout.write(f"{grid.title}\n{grid.note}\n\n{align(grid.headings, grid.rows)}\n")
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)

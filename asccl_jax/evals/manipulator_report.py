@@ -11,7 +11,7 @@ from typing import Any
 from asccl_jax.data.atomic import write_atomically
 from asccl_jax.data.selection import evenly_spaced
 from asccl_jax.data.tracks import TrueDelivery, has_truth, read_truth
-from asccl_jax.evals.bootstrap import Interval
+from asccl_jax.evals.bootstrap import Interval, interval_note
 from asccl_jax.evals.manipulator_evaluation import COPY, Candidate, Evaluation, Row, evaluate
 from asccl_jax.evals.manipulator_figures import (
     coefficient_curves,
@@ -22,7 +22,7 @@ from asccl_jax.evals.manipulator_figures import (
 )
 from asccl_jax.evals.manipulator_scores import MEASURES, REQUESTED, Measure, confusion, difference, summary
 from asccl_jax.evals.metric_text import CLEAR, Grid, align
-from asccl_jax.evals.report_page import Card, Page, Picture, Section, write_page
+from asccl_jax.evals.report_page import Card, Page, Picture, Section, json_text, write_page
 from asccl_jax.evals.training_cards import effort_card, settings_section
 from asccl_jax.geometry.head_model import HEAD_NAME, load_head_model
 from asccl_jax.metrics_file import METRICS_FILE, read_metrics
@@ -48,7 +48,7 @@ def write_evaluation(directory: Path, evaluation: Evaluation) -> Path:
 
 
 def _write_figures(directory: Path, evaluation: Evaluation) -> None:
-    write_atomically(directory / "scores.json", json.dumps(to_dict(evaluation), indent=1) + "\n")
+    write_atomically(directory / "scores.json", json_text(to_dict(evaluation)))
     write_atomically(directory / "table.md", _markdown(evaluation))
 
 
@@ -219,11 +219,8 @@ def _verdict(evaluation: Evaluation) -> str:
         if lead is None or "by reference" in row.name:
             continue
         relation = "higher" if lead.value > 0 else "lower"
-        clear = "clearly" if _is_clear(lead) else "not clearly"
-        words.append(
-            f"Mouth error of {row.name}: {abs(lead.value):.3f} mm {relation}, {clear}"
-            f" [{lead.low:.3f}, {lead.high:.3f}]."
-        )
+        clear = "clearly" if lead.clear else "not clearly"
+        words.append(f"Mouth error of {row.name}: {clear} {relation}, {lead.text(3)} mm, {interval_note([lead])}.")
     return " ".join(words)
 
 
@@ -268,7 +265,8 @@ def _overall(rows: Sequence[Row]) -> Grid:
     cells = tuple(
         (row.name, *(_figure(summary(row.scores, measure.name), measure.digits) for measure in shown)) for row in rows
     )
-    note = "Means over clips and emotions, with 95 % intervals over clips."
+    over = interval_note(summary(row.scores, measure.name) for row in rows for measure in shown)
+    note = f"Means over clips and emotions, {over}."
     return Grid("Figures", note, ("row", *(measure.title for measure in shown)), cells)
 
 
@@ -277,11 +275,13 @@ def _against_first(rows: Sequence[Row]) -> Grid:
     cells = []
     for row in rows[1:]:
         leads = [(difference(row.scores, first.scores, measure.name), measure.digits) for measure in shown]
-        marked = [
-            _figure(lead, digits) + (CLEAR if lead is not None and _is_clear(lead) else "") for lead, digits in leads
-        ]
+        marked = ["" if lead is None else lead.text(digits) + (CLEAR if lead.clear else "") for lead, digits in leads]
         cells.append((row.name, *marked))
-    note = f"Each row minus {first.name}, on the same clips; a star marks a difference whose interval excludes zero."
+    over = interval_note(difference(row.scores, first.scores, one.name) for row in rows[1:] for one in shown)
+    note = (
+        f"Each row minus {first.name}, on the same clips, {over}; a star marks a difference whose interval excludes"
+        " zero."
+    )
     return Grid("Differences", note, ("row", *(measure.title for measure in shown)), tuple(cells))
 
 
@@ -301,16 +301,8 @@ def _measures(rows: Sequence[Row]) -> list[Measure]:
     return [measure for measure in MEASURES if summary(rows[0].scores, measure.name) is not None]
 
 
-def _is_clear(interval: Interval) -> bool:
-    return interval.low > 0 or interval.high < 0
-
-
 def _figure(interval: Interval | None, digits: int) -> str:
-    if interval is None:
-        return ""
-    # Adding zero turns a rounded -0.0 into 0.0.
-    value, low, high = (round(number, digits) + 0.0 for number in (interval.value, interval.low, interval.high))
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return "" if interval is None else interval.text(digits)
 
 
 def _as_dict(interval: Interval | None) -> dict[str, float] | None:

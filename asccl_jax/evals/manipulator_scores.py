@@ -13,7 +13,7 @@ from jaxtyping import Float, Key
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.data.tracks import TrueDelivery
 from asccl_jax.errors import InputError
-from asccl_jax.evals.bootstrap import Interval, mean
+from asccl_jax.evals.bootstrap import Interval, Units, choose_units, mean
 from asccl_jax.geometry.mouth_points import MouthPoints
 from asccl_jax.infer.manipulate import draw_latent, label_styles, manipulate_coefficients, reference_style
 from asccl_jax.models.manipulator import Manipulator
@@ -176,15 +176,15 @@ def score_clips(
 
 
 def summary(scores: Sequence[ClipScore], measure: str) -> Interval | None:
-    """Returns the mean of a measure over clips and emotions with its interval over clips; None if it was not taken."""
+    """Returns the mean of a measure over clips and emotions with its interval; None if it was not taken."""
     values = _by_clip(scores, measure)
-    return None if values is None else mean(values)
+    return None if values is None else mean(values, _units(scores))
 
 
 def difference(scores: Sequence[ClipScore], others: Sequence[ClipScore], measure: str) -> Interval | None:
-    """Returns the mean of a measure minus that of others on the same clips, with its interval over clips."""
+    """Returns the mean of a measure minus that of others on the same clips, with its interval."""
     values, other_values = _by_clip(scores, measure), _by_clip(others, measure)
-    return None if values is None or other_values is None else mean(values - other_values)
+    return None if values is None or other_values is None else mean(values - other_values, _units(scores))
 
 
 def confusion(scores: Sequence[ClipScore]) -> Float[np.ndarray, "requested found"]:
@@ -203,6 +203,12 @@ def _by_clip(scores: Sequence[ClipScore], measure: str) -> Float[np.ndarray, " n
             return None
         clips.setdefault(score.clip, []).append(value)
     return np.array([np.mean(values) for values in clips.values()])
+
+
+def _units(scores: Sequence[ClipScore]) -> Units:
+    """Speakers, or where there are few of them clips."""
+    speakers = {score.clip: score.speaker for score in scores}
+    return choose_units(("speaker", list(speakers.values())), ("clip", list(speakers)))
 
 
 def _in_styles(

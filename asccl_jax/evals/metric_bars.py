@@ -74,7 +74,7 @@ def _ratio_bars(trained: RowSummary, control: RowSummary | None) -> list[Bar]:
             continue
         bars.append(Bar(title, result.ratio.value, bound, at_most))
         rival = control.result(name, view) if control is not None else None
-        if rival is not None and not at_most:
+        if rival is not None and not at_most and result.ratio.known:
             title = f"{title}, lower end, against the upper end of the mis-paired control"
             bars.append(Bar(title, result.ratio.low, rival.ratio.high))
     return bars

@@ -91,7 +91,7 @@ def ratios(table: Table) -> Figure:
             axes.plot(result.ratio.value, y, "o", color=colour, markersize=5, label=label)
             axes.annotate(
                 f"{result.ratio.value:.2f}",
-                (result.ratio.high, y),
+                (result.ratio.high if result.ratio.known else result.ratio.value, y),
                 (5, 0),
                 textcoords="offset points",
                 fontsize=7,
@@ -140,7 +140,7 @@ def _ordering_panel(axes: Axes, table: Table, names: Sequence[str], view: str, c
             axes.plot([share.low, share.high], [y, y], color=INK, linewidth=1.1)
             axes.annotate(
                 f"{share.value:.2f}",
-                (max(share.high, share.value), y),
+                (share.high if share.known else share.value, y),
                 (4, 0),
                 textcoords="offset points",
                 fontsize=7,

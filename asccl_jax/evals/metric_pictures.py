@@ -24,7 +24,7 @@ PICKS = 10
 
 def example_figure(evaluation: Evaluation, row_name: str) -> Figure:
     """Returns query faces above their key faces, each key with the loss that one row gives it."""
-    lookup = evaluation.comparisons.lookup()
+    lookup = evaluation.comparisons.lookup
     conditions = [name for name in SHOWN_CONDITIONS if name in lookup]
     groups = sorted(set.intersection(*(set(lookup[name]) for name in conditions)))
     losses = next(row for row in evaluation.rows if row.name == row_name).losses["face"]

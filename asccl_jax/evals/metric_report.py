@@ -18,7 +18,7 @@ from asccl_jax.evals.metric_figures import learning_curves
 from asccl_jax.evals.metric_scores import DRAWS, chance_level
 from asccl_jax.evals.metric_sections import metric_cards, metric_sections
 from asccl_jax.evals.metric_text import Grid, describe, markdown
-from asccl_jax.evals.report_page import Card, Page, Picture, Section, write_page
+from asccl_jax.evals.report_page import Card, Page, Picture, Section, json_text, write_page
 from asccl_jax.evals.training_cards import effort_card, settings_section
 from asccl_jax.frozen_metric import load_metric
 from asccl_jax.metrics_file import METRICS_FILE, read_metrics
@@ -79,8 +79,7 @@ def write_training_report(
 
 
 def _write_table(directory: Path, evaluation: Evaluation) -> None:
-    scores = json.dumps(evaluation.table.to_dict(), indent=1)
-    (directory / "scores.json").write_text(scores + "\n", encoding="utf-8")
+    (directory / "scores.json").write_text(json_text(evaluation.table.to_dict()), encoding="utf-8")
     (directory / "table.md").write_text(markdown(evaluation.table), encoding="utf-8")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from asccl_jax.evals.bootstrap import interval_note
 from asccl_jax.evals.metric_bars import demo_bars, outcomes
 from asccl_jax.evals.metric_evaluation import Evaluation
 from asccl_jax.evals.metric_figures import ordering, ratios, similarity
 from asccl_jax.evals.metric_pictures import attention_figures, example_figure
 from asccl_jax.evals.metric_scores import chance_level
-from asccl_jax.evals.metric_table import RowSummary, Table
+from asccl_jax.evals.metric_table import ORDER_VIEWS, RowSummary, Table
 from asccl_jax.evals.metric_text import bar_grids, learning_grids, questions, speech_grids
 from asccl_jax.evals.report_page import Card, Picture, Section
 
@@ -55,8 +56,8 @@ def _ratio_card(table: Table, trained: RowSummary, name: str, label: str, meanin
         if row is not trained and (found := row.result(name, "face")) is not None
     ]
     value = f"{result.ratio.value:.2f} times"
-    interval = f"[{result.ratio.low:.2f}, {result.ratio.high:.2f}]"
-    return [Card(label, value, f"{meaning}, 95 % {interval}; 1 would be deaf to speech. {'; '.join(others)}.")]
+    interval = f", 95 % [{result.ratio.low:.2f}, {result.ratio.high:.2f}]" if result.ratio.known else ""
+    return [Card(label, value, f"{meaning}{interval}; 1 would be deaf to speech. {'; '.join(others)}.")]
 
 
 def _comparison_cards(table: Table) -> list[Card]:
@@ -96,11 +97,13 @@ def _speech_section(evaluation: Evaluation) -> Section:
         " person does. Every row below is judged on the same queries; a learned metric that does not clearly beat plain"
         " pixels and its own random start is not worth its cost."
     )
+    shown = [found for row in table.rows for found in row.contrasts if found.view in ORDER_VIEWS]
     captions = (
-        "Share of queries in the right order, with 95 % intervals; the dotted line is chance. Mouth: centres confined"
-        " to mouth and chin.",
-        "Mean loss where it should be higher over mean loss where it should be lower, with 95 % intervals over queries;"
-        " the dotted line is a metric that sees no difference. Each row has a scale of its own.",
+        f"Share of queries in the right order, {interval_note(found.paired for found in shown)}; the dotted line is"
+        " chance. Mouth: centres confined to mouth and chin.",
+        "Mean loss where it should be higher over mean loss where it should be lower,"
+        f" {interval_note(found.ratio for found in shown if found.view == 'face')}; the dotted line is a metric that"
+        " sees no difference. Each row has a scale of its own.",
     )
     pictures = (Picture("ordering", captions[0], ordering(table)), Picture("ratios", captions[1], ratios(table)))
     return Section("What it tells apart", text, pictures, (asked, *speech_grids(table)))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from asccl_jax.evals import bootstrap
-from asccl_jax.evals.bootstrap import Interval
+from asccl_jax.evals.bootstrap import Interval, Units
 from asccl_jax.evals.comparisons import Comparisons
 from asccl_jax.evals.contrasts import CONTRASTS, Contrast
 from asccl_jax.evals.metric_scores import MetricScores
@@ -140,7 +140,7 @@ class Leader:
     @property
     def clear(self) -> bool:
         """Whether the interval of the difference excludes zero."""
-        return self.difference.low > 0
+        return self.difference.clear
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,19 +172,18 @@ class Table:
 
 def summarise(rows: Sequence[Row], comparisons: Comparisons) -> Table:
     """Returns the table of rows that were scored on the same comparisons."""
-    lookup = comparisons.lookup()
-    conditions = {name: len(found) for name, found in lookup.items()}
+    conditions = {name: len(found) for name, found in comparisons.lookup.items()}
     return Table(
-        rows=tuple(_summarise_row(row, comparisons, lookup) for row in rows),
-        leaders=tuple(_leaders(rows, lookup)),
+        rows=tuple(_summarise_row(row, comparisons) for row in rows),
+        leaders=tuple(_leaders(rows, comparisons)),
         controlled=comparisons.controlled,
         groups=len({record.group for record in comparisons.records}),
         conditions=conditions,
     )
 
 
-def _summarise_row(row: Row, comparisons: Comparisons, lookup: Mapping[str, Mapping[int, int]]) -> RowSummary:
-    matched = np.array(list(lookup.get("matched", {}).values()), np.int64)
+def _summarise_row(row: Row, comparisons: Comparisons) -> RowSummary:
+    matched = np.array(list(comparisons.lookup.get("matched", {}).values()), np.int64)
     total: Interval | None = None
     stages: tuple[StageSummary, ...] = ()
     speakers: dict[str, Interval] = {}
@@ -192,12 +191,12 @@ def _summarise_row(row: Row, comparisons: Comparisons, lookup: Mapping[str, Mapp
     if row.scores is not None and len(matched):
         losses = row.losses["face"][matched]
         records = [comparisons.records[i] for i in matched]
-        total = bootstrap.mean(losses)
+        total = bootstrap.mean(losses, comparisons.units(matched))
         stages = _summarise_stages(row.scores, matched)
-        speakers = _by_label(losses, [record.speaker for record in records])
-        emotions = _by_label(losses, [record.emotion for record in records])
+        speakers = _by_label(losses, [record.speaker for record in records], matched, comparisons)
+        emotions = _by_label(losses, [record.emotion for record in records], matched, comparisons)
     results = tuple(
-        result for view in row.losses for entry in CONTRASTS if (result := _contrast(row, entry, view, lookup))
+        result for view in row.losses for entry in CONTRASTS if (result := _contrast(row, entry, view, comparisons))
     )
     return RowSummary(
         name=row.name,
@@ -208,8 +207,8 @@ def _summarise_row(row: Row, comparisons: Comparisons, lookup: Mapping[str, Mapp
         speakers=speakers,
         emotions=emotions,
         contrasts=results,
-        mouth_over_brow=_excess(row, "brow_only", lookup),
-        mouth_over_emotion=_excess(row, "matched", lookup),
+        mouth_over_brow=_excess(row, "brow_only", comparisons),
+        mouth_over_emotion=_excess(row, "matched", comparisons),
     )
 
 
@@ -219,74 +218,84 @@ def _summarise_stages(scores: MetricScores, matched: Int[np.ndarray, " m"]) -> t
     return tuple(StageSummary(*(float(mean[stage]) for mean in means)) for stage in range(4))
 
 
-def _by_label(losses: Float[np.ndarray, " m"], labels: Sequence[str]) -> dict[str, Interval]:
-    chosen = np.array(labels)
-    return {label: bootstrap.mean(losses[chosen == label]) for label in sorted(set(labels))}
+def _by_label(
+    losses: Float[np.ndarray, " m"], labels: Sequence[str], matched: Int[np.ndarray, " m"], comparisons: Comparisons
+) -> dict[str, Interval]:
+    own = {label: np.array(labels) == label for label in sorted(set(labels))}
+    return {label: bootstrap.mean(losses[one], comparisons.units(matched[one])) for label, one in own.items()}
 
 
 def _paired_losses(
-    row: Row, view: str, conditions: Sequence[str], lookup: Mapping[str, Mapping[int, int]]
-) -> list[Float[np.ndarray, " n"]] | None:
-    """Losses of each condition over the groups that have all of them; None where there is no such group."""
+    row: Row, view: str, conditions: Sequence[str], comparisons: Comparisons
+) -> tuple[list[Float[np.ndarray, " n"]], Units] | None:
+    """Losses of each condition over the groups that have all of them, and what to resample; None without a group."""
+    lookup = comparisons.lookup
     if view not in row.losses or any(condition not in lookup for condition in conditions):
         return None
     groups = sorted(set.intersection(*(set(lookup[condition]) for condition in conditions)))
     if not groups:
         return None
-    return [row.losses[view][[lookup[condition][group] for group in groups]] for condition in conditions]
+    places = [np.array([lookup[condition][group] for group in groups]) for condition in conditions]
+    return [row.losses[view][chosen] for chosen in places], comparisons.units(places[0])
 
 
-def _contrast(row: Row, entry: Contrast, view: str, lookup: Mapping[str, Mapping[int, int]]) -> ContrastResult | None:
-    losses = _paired_losses(row, view, (entry.lower, entry.higher), lookup)
-    if losses is None:
+def _contrast(row: Row, entry: Contrast, view: str, comparisons: Comparisons) -> ContrastResult | None:
+    found = _paired_losses(row, view, (entry.lower, entry.higher), comparisons)
+    if found is None:
         return None
-    lower, higher = losses
+    (lower, higher), units = found
     return ContrastResult(
         contrast=entry.name,
         view=view,
-        ratio=bootstrap.ratio_of_means(higher, lower),
-        auc=bootstrap.area_under_curve(lower, higher),
-        paired=bootstrap.ordered_share(lower, higher),
+        ratio=bootstrap.ratio_of_means(higher, lower, units),
+        auc=bootstrap.area_under_curve(lower, higher, units),
+        paired=bootstrap.ordered_share(lower, higher, units),
     )
 
 
-def _excess(row: Row, against: str, lookup: Mapping[str, Mapping[int, int]]) -> Interval | None:
+def _excess(row: Row, against: str, comparisons: Comparisons) -> Interval | None:
     conditions = ("neutral_other_speech", against, "neutral_same_speech")
-    losses = _paired_losses(row, "face", conditions, lookup)
-    if losses is None:
+    found = _paired_losses(row, "face", conditions, comparisons)
+    if found is None:
         return None
-    speech, other, same = losses
-    return bootstrap.ratio_of_means(speech - same, other - same)
+    (speech, other, same), units = found
+    return bootstrap.ratio_of_means(speech - same, other - same, units)
 
 
-def _leaders(rows: Sequence[Row], lookup: Mapping[str, Mapping[int, int]]) -> list[Leader]:
+def _leaders(rows: Sequence[Row], comparisons: Comparisons) -> list[Leader]:
     rivals = [row for row in rows if row.kind in ("trained", "untrained", "pixels")]
     leaders = []
     for entry in CONTRASTS:
         for view in ORDER_VIEWS:
-            losses = {row.name: _paired_losses(row, view, (entry.lower, entry.higher), lookup) for row in rivals}
-            present = {name: (found[0], found[1]) for name, found in losses.items() if found is not None}
+            conditions = (entry.lower, entry.higher)
+            found = {row.name: _paired_losses(row, view, conditions, comparisons) for row in rivals}
+            present = {name: one for name, one in found.items() if one is not None}
             if len(present) >= 2:
-                leaders += [_leader(entry.name, view, measure, present) for measure in _MEASURES]
+                losses = {name: (pair[0], pair[1]) for name, (pair, _) in present.items()}
+                # Views differ between rows, groups do not.
+                units = next(iter(present.values()))[1]
+                leaders += [_leader(entry.name, view, measure, losses, units) for measure in _MEASURES]
     return leaders
 
 
 LossPair: TypeAlias = tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]
 
 
-def _paired_difference(first: LossPair, second: LossPair) -> Interval:
-    return bootstrap.mean(bootstrap.wins(*first) - bootstrap.wins(*second))
+def _paired_difference(first: LossPair, second: LossPair, units: Units) -> Interval:
+    return bootstrap.mean(bootstrap.wins(*first) - bootstrap.wins(*second), units)
 
 
-_MEASURES: Mapping[Literal["paired", "auc"], Callable[[LossPair, LossPair], Interval]] = {
+_MEASURES: Mapping[Literal["paired", "auc"], Callable[[LossPair, LossPair, Units], Interval]] = {
     "paired": _paired_difference,
     "auc": bootstrap.area_under_curve_difference,
 }
 
 
-def _leader(contrast: str, view: str, measure: Literal["paired", "auc"], losses: Mapping[str, LossPair]) -> Leader:
+def _leader(
+    contrast: str, view: str, measure: Literal["paired", "auc"], losses: Mapping[str, LossPair], units: Units
+) -> Leader:
     figure = bootstrap.ordered_share if measure == "paired" else bootstrap.area_under_curve
-    values = {name: figure(*pair).value for name, pair in losses.items()}
+    values = {name: figure(*pair, units).value for name, pair in losses.items()}
     first, second, *_ = sorted(values, key=lambda name: values[name], reverse=True)
-    difference = _MEASURES[measure](losses[first], losses[second])
+    difference = _MEASURES[measure](losses[first], losses[second], units)
     return Leader(contrast, view, measure, first, values[first], second, difference)

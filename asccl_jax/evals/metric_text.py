@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from asccl_jax.evals.bootstrap import Interval
+from asccl_jax.evals.bootstrap import Interval, interval_note
 from asccl_jax.evals.contrasts import CONTRASTS, contrast
 from asccl_jax.evals.metric_bars import demo_bars, verdict
 from asccl_jax.evals.metric_table import Leader, RowSummary, Table
@@ -137,8 +137,9 @@ def _learning(table: Table) -> Grid:
     )
     measures = [f"{name} {stage}" for name in ("NCE", "top-1", "gap") for stage in range(1, 5)]
     note = (
-        "Matched pairs. NCE: contrastive loss, summed over stages and by stage; top-1: share of local changes whose"
-        " nearest counterpart is the right one; gap: cosine of corresponding minus other changes."
+        f"Matched pairs, {interval_note(row.total for row in table.rows)}. NCE: contrastive loss, summed over stages"
+        " and by stage; top-1: share of local changes whose nearest counterpart is the right one; gap: cosine of"
+        " corresponding minus other changes."
     )
     return Grid("Loss and retrieval by stage", note, ("row", "total NCE [95 %]", *measures), rows)
 
@@ -148,7 +149,8 @@ def _by_label(title: str, figures: Mapping[str, Mapping[str, Interval]]) -> Grid
     rows = tuple(
         (name, *(_figure(found.get(label), 2) for label in labels)) for name, found in figures.items() if found
     )
-    return Grid(title, "Matched pairs, 95 % intervals over images.", ("row", *labels), rows if len(labels) > 1 else ())
+    over = interval_note(found.get(label) for found in figures.values() for label in labels)
+    return Grid(title, f"Matched pairs, {over}.", ("row", *labels), rows if len(labels) > 1 else ())
 
 
 def _ratios(table: Table) -> Grid:
@@ -159,7 +161,10 @@ def _ratios(table: Table) -> Grid:
         if any(row.result(entry.name, view) for row in table.rows)
     ]
     rows = tuple((entry.title, view, *(_ratio(row, entry.name, view) for row in table.rows)) for entry, view in lines)
-    note = "Mean loss where it should be higher over mean loss where it should be lower, 95 % interval over queries."
+    over = interval_note(
+        found.ratio for row in table.rows for entry, view in lines if (found := row.result(entry.name, view))
+    )
+    note = f"Mean loss where it should be higher over mean loss where it should be lower, {over}."
     return Grid("Loss ratios", note, ("comparison", "where", *(row.name for row in table.rows)), rows)
 
 
@@ -181,7 +186,8 @@ def _excesses(table: Table) -> Grid:
         for row in table.rows
         if row.mouth_over_brow is not None
     )
-    note = "Loss that changed speech adds to a neutral key, over what changed brows or a full emotion add."
+    over = interval_note(one for row in table.rows for one in (row.mouth_over_brow, row.mouth_over_emotion))
+    note = f"Loss that changed speech adds to a neutral key, over what changed brows or a full emotion add; {over}."
     return Grid("Speech against other changes", note, ("row", "speech / brows", "speech / emotion"), rows)
 
 
@@ -205,8 +211,9 @@ def _leaders(table: Table) -> Grid:
         "lead [95 %]",
     )
     note = (
-        "The trained metric against the untrained network and plain pixels, on the same queries; a star marks a lead"
-        " whose interval excludes zero. Where the best is at or below 0.5, no row gets the order right."
+        "The trained metric against the untrained network and plain pixels, on the same queries,"
+        f" {interval_note(leader.difference for leader in table.leaders)}; a star marks a lead whose interval excludes"
+        " zero. Where the best is at or below 0.5, no row gets the order right."
     )
     return Grid("Which row wins where", note, headings, rows)
 
@@ -235,10 +242,4 @@ def _ratio(row: RowSummary, name: str, view: str) -> str:
 
 
 def _figure(interval: Interval | None, digits: int) -> str:
-    if interval is None:
-        return ""
-    # Adding zero turns a rounded -0.0 into 0.0.
-    value, low, high = (round(number, digits) + 0.0 for number in (interval.value, interval.low, interval.high))
-    if interval.count == 1:
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return "" if interval is None else interval.text(digits)

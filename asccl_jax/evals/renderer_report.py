@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from asccl_jax.data.atomic import write_atomically
-from asccl_jax.evals.bootstrap import Interval
+from asccl_jax.evals.bootstrap import Interval, interval_note
 from asccl_jax.evals.metric_text import CLEAR, Grid, align
 from asccl_jax.evals.renderer_evaluation import COPY, Evaluation, Row
 from asccl_jax.evals.renderer_scores import DRIVEN_MEASURES, OWN_MEASURES, Measure, difference, summary
-from asccl_jax.evals.report_page import Card, Page, Picture, Section, write_page
+from asccl_jax.evals.report_page import Card, Page, Picture, Section, json_text, write_page
 from asccl_jax.evals.strip_figure import strip_figure
 
 __all__ = [
@@ -50,7 +49,7 @@ def write_evaluation(directory: Path, evaluation: Evaluation) -> Path:
 
 def write_figures(directory: Path, evaluation: Evaluation) -> None:
     """Writes `scores.json` and `table.md`."""
-    write_atomically(directory / "scores.json", json.dumps(to_dict(evaluation), indent=1) + "\n")
+    write_atomically(directory / "scores.json", json_text(to_dict(evaluation)))
     write_atomically(directory / "table.md", _markdown(evaluation))
 
 
@@ -136,20 +135,18 @@ def _verdict(evaluation: Evaluation) -> str:
     lead = difference(copy.driven, first.driven, "mouth")
     words.append(
         f"Driven by another performance, its mouth error is {summary(first.driven, 'mouth').value:.1f} levels,"
-        f" {_compared(lead)} that of a copy of the source by {abs(lead.value):.1f} [{lead.low:.1f}, {lead.high:.1f}]."
+        f" {_compared(lead)} that of a copy of the source; the copy's minus it: {lead.text(1)},"
+        f" {interval_note([lead])}."
     )
     for row in evaluation.rows[1:-1]:
         gap = difference(row.driven, first.driven, "mouth")
-        clear = "clearly" if _is_clear(gap) else "not clearly"
-        words.append(
-            f"{row.name}: {abs(gap.value):.2f} levels {'above' if gap.value > 0 else 'below'} it, {clear}"
-            f" [{gap.low:.2f}, {gap.high:.2f}]."
-        )
+        clear = "clearly" if gap.clear else "not clearly"
+        words.append(f"{row.name}: {clear} {'above' if gap.value > 0 else 'below'} it, {gap.text(2)} levels.")
     return " ".join(words)
 
 
 def _compared(lead: Interval) -> str:
-    if not _is_clear(lead):
+    if not lead.clear:
         return "not clearly apart from"
     return "below" if lead.value > 0 else "ABOVE"
 
@@ -184,8 +181,7 @@ def _grids(evaluation: Evaluation) -> tuple[Grid, ...]:
 def own_grids(evaluation: Evaluation) -> tuple[Grid, ...]:
     """Returns the tables on clips drawn from their own conditioning."""
     rows = [row for row in evaluation.rows if row.own]
-    note = "Means over clips, with 95 % intervals over clips."
-    grids = [_overall("Own conditioning", note, rows, "own", OWN_MEASURES)]
+    grids = [_overall("Own conditioning", "", rows, "own", OWN_MEASURES)]
     grids.append(_by("PSNR by speaker, dB", rows, "own", "speaker", OWN_MEASURES[0]))
     if len(rows) > 1:
         grids.append(_against_first("Own conditioning, differences", rows, "own", OWN_MEASURES))
@@ -198,9 +194,9 @@ def _driven_grids(evaluation: Evaluation) -> tuple[Grid, ...]:
         return ()
     sources = len({score.source for score in rows[0].driven})
     note = (
-        f"Means over {len(rows[0].driven)} manipulated clips of {sources} sources, with 95 % intervals over the"
-        " manipulated clips; those of one source share its speech, so the intervals are on the narrow side. Distances"
-        f" are in pixels of a 256-pixel face; on true held-out frames the probe errs by {evaluation.probe_error:.2f}."
+        f" {len(rows[0].driven)} manipulated clips of {sources} sources; those of one source share its speech, so that"
+        " intervals over clips, where sources are too few, are on the narrow side. Distances are in pixels of a"
+        f" 256-pixel face; on true held-out frames the probe errs by {evaluation.probe_error:.2f}."
     )
     return (
         _overall("Manipulated", note, rows, "driven", DRIVEN_MEASURES),
@@ -212,9 +208,12 @@ def _driven_grids(evaluation: Evaluation) -> tuple[Grid, ...]:
 
 
 def _overall(title: str, note: str, rows: Sequence[Row], kind: str, measures: Sequence[Measure]) -> Grid:
+    figures = [[summary(getattr(row, kind), one.name) for one in measures] for row in rows]
     cells = tuple(
-        (row.name, *(_figure(summary(getattr(row, kind), one.name), one.digits) for one in measures)) for row in rows
+        (row.name, *(figure.text(one.digits) for figure, one in zip(found, measures, strict=True)))
+        for row, found in zip(rows, figures, strict=True)
     )
+    note = f"Means over clips, {interval_note(figure for found in figures for figure in found)}.{note}"
     return Grid(title, note, ("row", *(one.title for one in measures)), cells)
 
 
@@ -223,10 +222,12 @@ def _against_first(title: str, rows: Sequence[Row], kind: str, measures: Sequenc
     cells = []
     for row in rows[1:]:
         leads = [(difference(getattr(row, kind), first, one.name), one.digits) for one in measures]
-        cells.append(
-            (row.name, *(_figure(lead, digits) + (CLEAR if _is_clear(lead) else "") for lead, digits in leads))
-        )
-    note = f"Each row minus {rows[0].name}, on the same clips; a star marks a difference whose interval excludes zero."
+        cells.append((row.name, *(lead.text(digits) + (CLEAR if lead.clear else "") for lead, digits in leads)))
+    over = interval_note(difference(getattr(row, kind), first, one.name) for row in rows[1:] for one in measures)
+    note = (
+        f"Each row minus {rows[0].name}, on the same clips, {over}; a star marks a difference whose interval excludes"
+        " zero."
+    )
     return Grid(title, note, ("row", *(one.title for one in measures)), tuple(cells))
 
 
@@ -237,13 +238,3 @@ def _by(title: str, rows: Sequence[Row], kind: str, label: str, measure: Measure
         parts = [[score for score in getattr(row, kind) if getattr(score, label) == value] for value in labels]
         cells.append((row.name, *(f"{summary(part, measure.name).value:.{measure.digits}f}" for part in parts)))
     return Grid(title, "", ("row", *labels), tuple(cells))
-
-
-def _is_clear(interval: Interval) -> bool:
-    return interval.low > 0 or interval.high < 0
-
-
-def _figure(interval: Interval, digits: int) -> str:
-    # Adding zero turns a rounded -0.0 into 0.0.
-    value, low, high = (round(number, digits) + 0.0 for number in (interval.value, interval.low, interval.high))
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"

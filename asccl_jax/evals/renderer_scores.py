@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from asccl_jax.evals.bootstrap import Interval, mean
+from asccl_jax.evals.bootstrap import Interval, Units, choose_units, mean
 from asccl_jax.evals.image_scores import mean_difference, psnr, region_around, ssim
 from asccl_jax.evals.renderer_truth import ALIGNED_SIDE
 
@@ -181,16 +181,24 @@ def score_driven_clip(
 
 def summary(scores: Sequence[Any], measure: str) -> Interval:
     """Returns the mean of a measure over clips with its bootstrap interval; a clip driven by a twin counts as one."""
-    return mean(_values(scores, measure))
+    return mean(_values(scores, measure), _units(scores))
 
 
 def difference(scores: Sequence[Any], others: Sequence[Any], measure: str) -> Interval:
     """Returns the mean of a measure minus that of others on the same clips, with its interval."""
-    return mean(_values(scores, measure) - _values(others, measure))
+    return mean(_values(scores, measure) - _values(others, measure), _units(scores))
 
 
 def _values(scores: Sequence[Any], measure: str) -> Float[np.ndarray, " n"]:
     return np.array([getattr(score, measure) for score in scores], np.float64)
+
+
+def _units(scores: Sequence[Any]) -> Units:
+    """Speakers, or where there are few of them clips: of driven ones the sources, which share their speech, first."""
+    levels = [("speaker", [score.speaker for score in scores])]
+    if scores and isinstance(scores[0], DrivenScore):
+        levels.append(("source", [score.source for score in scores]))
+    return choose_units(*levels, ("clip", [score.clip for score in scores]))
 
 
 def _mean(values: Sequence[float]) -> float:

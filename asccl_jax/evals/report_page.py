@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import json
+import math
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from matplotlib.figure import Figure
@@ -13,7 +16,7 @@ from asccl_jax.data.atomic import write_atomically
 from asccl_jax.evals.figure_style import png
 from asccl_jax.evals.metric_text import CLEAR, Grid
 
-__all__ = ["Card", "Film", "Page", "Picture", "Section", "write_page"]
+__all__ = ["Card", "Film", "Page", "Picture", "Section", "json_text", "write_page"]
 
 _TEMPLATE = "page.html.jinja"
 _PROSE = ("what it asks", "what it is", "where", "from", "value", "why")
@@ -98,6 +101,25 @@ class Page:
     verdict: str
     cards: tuple[Card, ...]
     sections: tuple[Section, ...]
+
+
+def json_text(content: Any) -> str:
+    """Returns figures as a JSON document; numbers that are not finite, as unknown ends of intervals, are null.
+
+    >>> json_text([1.0, float("nan")]).split()
+    ['[', '1.0,', 'null', ']']
+    """
+    return json.dumps(_finite(content), indent=1, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    return value
 
 
 def write_page(directory: Path, page: Page, *, name: str = "report.html") -> Path:

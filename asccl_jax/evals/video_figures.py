@@ -80,7 +80,7 @@ def _bars(axes: object, one: Metric, figures: dict[str, Interval]) -> None:
     values = np.array([figure.value for figure in figures.values()])
     ends = np.array([[figure.low, figure.high] for figure in figures.values()])
     axes.bar(places, values, width=0.62, color=ROW_COLOURS["trained"], alpha=0.85)
-    known = np.isfinite(ends).all(axis=1) & np.array([figure.count > 1 for figure in figures.values()])
+    known = np.array([figure.known for figure in figures.values()])
     if known.any():
         sizes = np.abs(ends[known] - values[known, None]).T
         axes.errorbar(places[known], values[known], yerr=sizes, fmt="none", ecolor=INK, elinewidth=1, capsize=2.5)

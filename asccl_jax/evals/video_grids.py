@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import collections
-import math
 from collections.abc import Callable, Mapping, Sequence
 
-from asccl_jax.evals.bootstrap import Interval
+from asccl_jax.evals.bootstrap import LEAST_UNITS, Interval, interval_note
 from asccl_jax.evals.metric_text import Grid
 from asccl_jax.evals.video_evaluation import VideoEvaluation
 from asccl_jax.evals.video_metrics import METRICS, ClipScores, Metric, metric
@@ -40,13 +39,7 @@ def measured(evaluation: VideoEvaluation) -> list[tuple[Metric, Interval]]:
 
 def figure_text(figure: Interval | None, digits: int) -> str:
     """Returns a figure with its interval, if it has one."""
-    if figure is None:
-        return ""
-    # Adding zero turns a rounded -0.0 into 0.0.
-    value, low, high = (round(number, digits) + 0.0 for number in (figure.value, figure.low, figure.high))
-    if math.isnan(low) or figure.count < 2:
-        return f"{value:.{digits}f}"
-    return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return "" if figure is None else figure.text(digits)
 
 
 def overall_grid(evaluation: VideoEvaluation) -> Grid:
@@ -63,14 +56,18 @@ def overall_grid(evaluation: VideoEvaluation) -> Grid:
                 figure_text(figure, one.digits),
                 figure_text(real, one.digits),
                 f"{count} {unit}",
+                _over(figure),
             )
         )
     note = (
-        "Means over emotions, each of the mean of its clips, with 95 % intervals that resample clips within an emotion"
-        " (speakers for expression CSIM; none for a Fréchet distance, which smaller pools enlarge). Clips of one source"
-        " share its speech, so intervals are on the narrow side."
+        "Means over emotions, each of the mean of its clips. 95 % intervals resample what the last column says:"
+        f" speakers where there are {LEAST_UNITS} or more, else sources, else clips, whose intervals are on the narrow"
+        " side where clips share a source and its speech. Fewer tell too little for an interval; a Fréchet distance has"
+        " none, as smaller pools enlarge it."
     )
-    return Grid("All clips", note, ("metric", "better", "manipulated", "real clips", "of"), tuple(rows))
+    return Grid(
+        "All clips", note, ("metric", "better", "manipulated", "real clips", "of", "interval over"), tuple(rows)
+    )
 
 
 def emotion_grid(evaluation: VideoEvaluation) -> Grid:
@@ -185,6 +182,10 @@ def _by(
         for one, figures in found.items()
     )
     return Grid(title, note, ("metric", *labels), rows if len(labels) > 1 else ())
+
+
+def _over(figure: Interval) -> str:
+    return interval_note([figure]).partition(" over ")[2] if figure.known else ""
 
 
 def _value(figure: Interval | None, digits: int) -> str:

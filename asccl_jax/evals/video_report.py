@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asccl_jax.data.atomic import write_atomically
+from asccl_jax.evals.bootstrap import interval_note
 from asccl_jax.evals.metric_text import Grid, align
 from asccl_jax.evals.report_page import Card, Film, Page, Picture, Section, write_page
 from asccl_jax.evals.strip_figure import strip_figure
@@ -154,7 +155,9 @@ def _headings(clip: ShownClip) -> str:
 
 
 def _figures(evaluation: VideoEvaluation) -> Section:
-    caption = "Bars: emotion asked for, with 95 % intervals over clips. Dashed: real clips by themselves."
+    shown = (by_emotion(one, evaluation.clips, evaluation.pools).values() for one, _ in measured(evaluation))
+    over = interval_note(figure for figures in shown for figure in figures)
+    caption = f"Bars: emotion asked for, {over}. Dashed: real clips by themselves."
     words = [small_pools(evaluation)]
     if evaluation.probe is not None:
         words.append(
@@ -261,7 +264,7 @@ def _cards(evaluation: VideoEvaluation) -> tuple[Card, ...]:
         real = None if one.pooled else overall(one, evaluation.real, ())
         beside = "" if real is None else f" Real clips: {real.value:.{one.digits}f}."
         interval = figure_text(figure, one.digits).partition(" ")[2]
-        words = f"{interval and f'95 %: {interval}. '}{one.short}{beside}"
+        words = f"{interval and f'{interval}, {interval_note([figure])}. '}{one.short}{beside}"
         cards.append(Card(f"{one.title} {one.arrow}", f"{figure.value + 0.0:.{one.digits}f}", words))
     return tuple(cards)
 

@@ -5,58 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
 
 from asccl_jax.data.schema import EMOTIONS
-from asccl_jax.evals.bootstrap import RESAMPLES, Interval
+from asccl_jax.evals.bootstrap import Interval, Units, choose_units, mean_over_groups
 from asccl_jax.evals.video_metrics import ClipScores, Metric, PoolScore
 
-__all__ = ["by_emotion", "by_speaker", "emotions_of", "overall", "speakers_of", "stratified_mean"]
-
-_PERCENT = (2.5, 97.5)
-
-
-def stratified_mean(groups: Sequence[Float[np.ndarray, " _"]]) -> Interval:
-    """Returns the mean of the groups' means, with a 95 % interval that resamples within each group.
-
-    >>> stratified_mean([np.array([1.0]), np.array([2.0, 4.0])]).value
-    2.0
-
-    Args:
-      groups: The values of each group, one or more each.
-
-    Returns:
-      The mean; its interval is NaN where no group has two values, as nothing then tells how they scatter.
-    """
-    random = np.random.default_rng(0)
-    samples = np.zeros(RESAMPLES)
-    for values in groups:
-        shares = random.multinomial(len(values), np.full(len(values), 1 / len(values)), size=RESAMPLES) / len(values)
-        samples += shares @ values / len(groups)
-    value = float(np.mean([values.mean() for values in groups]))
-    low, high = np.percentile(samples, _PERCENT) if max(map(len, groups)) > 1 else (np.nan, np.nan)
-    return Interval(value, float(low), float(high), sum(map(len, groups)))
+__all__ = ["by_emotion", "by_speaker", "emotions_of", "overall", "speakers_of"]
 
 
 def overall(metric: Metric, clips: Sequence[ClipScores], pools: Sequence[PoolScore]) -> Interval | None:
     """Returns the mean over emotions, or None where nothing has the figure.
 
-    A figure of pools that is split by speaker varies with the speakers; one that pools them all has no interval:
-    drawing clips with replacement makes pools smaller than they are, which a Frechet distance takes for a difference.
+    An interval resamples speakers, or where there are few of them the sources of clips, or the clips of each emotion. A
+    figure of pools that is split by speaker varies with the speakers; one that pools them all has no interval: drawing
+    clips with replacement makes pools smaller than they are, which a Frechet distance takes for a difference.
 
     Args:
       metric: Which figure.
       clips: Scores of clips.
       pools: Scores of pools.
     """
-    found = [_values(metric, emotion, clips, pools) for emotion in EMOTIONS]
-    groups = [values for values in found if len(values)]
-    if not groups:
+    if metric.pooled:
+        own = [pool for pool in pools if pool.metric == metric.name]
+        values, emotions = [pool.value for pool in own], [pool.emotion for pool in own]
+        units = choose_units(("speaker", [pool.speaker for pool in own]))
+    else:
+        having = [clip for clip in clips if metric.name in clip.values]
+        values, emotions = [clip.values[metric.name] for clip in having], [clip.emotion for clip in having]
+        units = _units(having)
+    if not values:
         return None
-    if metric.pooled and not _split(metric, pools):
-        mean = float(np.mean(np.concatenate(groups)))
-        return Interval(mean, float("nan"), float("nan"), len(groups))
-    return stratified_mean(groups)
+    if metric.pooled and not any(pool.speaker for pool in own):
+        return Interval(float(np.mean(values)), float("nan"), float("nan"), len(values))
+    return mean_over_groups(np.array(values, np.float64), emotions, units)
 
 
 def by_emotion(metric: Metric, clips: Sequence[ClipScores], pools: Sequence[PoolScore]) -> dict[str, Interval]:
@@ -91,15 +72,8 @@ def speakers_of(clips: Sequence[ClipScores]) -> list[str]:
     return sorted({one.speaker for one in clips})
 
 
-def _values(
-    metric: Metric, emotion: str, clips: Sequence[ClipScores], pools: Sequence[PoolScore]
-) -> Float[np.ndarray, " n"]:
-    if metric.pooled:
-        own = [one for one in pools if (one.metric, one.emotion) == (metric.name, emotion)]
-        return np.array([one.value for one in own], np.float64)
-    found = [one.values[metric.name] for one in clips if one.emotion == emotion and metric.name in one.values]
-    return np.array(found, np.float64)
-
-
-def _split(metric: Metric, pools: Sequence[PoolScore]) -> bool:
-    return any(one.speaker for one in pools if one.metric == metric.name)
+def _units(clips: Sequence[ClipScores]) -> Units:
+    levels = [("speaker", [clip.speaker for clip in clips])]
+    if any(clip.source for clip in clips):
+        levels.append(("source", [clip.source or clip.clip for clip in clips]))
+    return choose_units(*levels, ("clip", [clip.clip for clip in clips]))

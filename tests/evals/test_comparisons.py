@@ -30,7 +30,7 @@ def test_derived_comparisons_are_the_same_every_time(records: Path):
 
 def test_derived_mismatches_keep_query_and_clip_and_lie_far_away(records: Path):
     found = derive_comparisons(records, split="validation", limit=9)
-    lookup = found.lookup()
+    lookup = found.lookup
     for group, matched in lookup["matched"].items():
         aligned = found.records[matched]
         assert aligned.query_frame == aligned.key_frame

@@ -106,7 +106,13 @@ def test_standardised_distances_do_not_let_one_large_coefficient_decide(deliveri
 def test_a_difference_is_taken_clip_by_clip(deliveries):
     good, bad = score_clips(deliveries, truth), score_clips(deliveries, copy_source)
     lead = difference(good, bad, "hits")
-    assert (lead.value, lead.low, lead.high) == (1, 1, 1)
+    assert (lead.value, lead.units, lead.known) == (1, 3, False)
+    more = [
+        tuple(dataclasses.replace(score, clip=f"{score.clip}{take}") for take in range(2) for score in scores)
+        for scores in (good, bad)
+    ]
+    lead = difference(*more, "hits")
+    assert (lead.low, lead.high, lead.unit, lead.units, lead.within) == (1, 1, "clip", 6, "2 speakers")
     assert difference(good, bad, "mouth_error_mm") is None
 
 

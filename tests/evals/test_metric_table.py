@@ -12,16 +12,16 @@ GROUPS = 30
 CONDITIONS = ("matched", "other_speech", "neutral_same_speech", "neutral_other_speech", "brow_only")
 
 
-def comparisons(controlled: bool = True) -> Comparisons:
+def comparisons(controlled: bool = True, clips: int = GROUPS, people: int = 2) -> Comparisons:
     records = [
         ComparisonRecord(
             group=10 * group,
             condition=condition,
-            query_clip="q",
-            query_frame=group,
-            key_clip=condition,
+            query_clip=f"q{group % clips}",
+            query_frame=0,
+            key_clip=f"{condition}{group % clips}",
             key_frame=group,
-            speaker=f"P{group % 2}",
+            speaker=f"P{group % people}",
             emotion="happy" if group % 3 else "sad",
             speech_distance=0.0,
         )
@@ -105,6 +105,24 @@ def test_bars_compare_with_start_and_control(table):
 def test_bars_do_not_apply_to_derived_comparisons(table):
     derived = summarise([row("trained", "trained", 4, 6, 2, 4, 3)], comparisons(controlled=False))
     assert demo_bars(derived) == ()
+
+
+def test_every_table_says_what_its_intervals_resample(table):
+    printed = text(table)
+    for title in ("Loss and retrieval by stage", "Which row wins where", "Loss ratios", "Speech against other changes"):
+        assert "95 % intervals over 30 query clips of 2 speakers" in printed.split(title)[1].split("\n\n")[0]
+    assert "95 % intervals over 15 query clips of 1 speaker" in printed.split("by speaker")[1].split("\n\n")[0]
+
+
+def test_frames_of_few_clips_are_resampled_by_clip_or_not_at_all():
+    rows = [row("a", "trained", 4, 4.3, 2, 2.5, 3, noise=0.3), row("b", "untrained", 4, 4.1, 2, 2.4, 3, noise=0.3)]
+    found = {
+        clips: summarise(rows, comparisons(clips=clips, people=1)).row("trained").total for clips in (GROUPS, 10, 3)
+    }
+    assert (found[10].unit, found[10].units, found[10].count) == ("query clip", 10, GROUPS)
+    assert not found[3].known and found[3].value == found[GROUPS].value
+    assert not any(leader.clear for leader in summarise(rows, comparisons(clips=3, people=1)).leaders)
+    assert summarise(rows, comparisons(people=6)).row("trained").total.unit == "speaker"
 
 
 def test_text_lines_up_and_markdown_is_a_table(table):

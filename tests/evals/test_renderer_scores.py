@@ -19,8 +19,8 @@ def clip():
     return truth, masks, np.tile([16.0, 20.0], (FRAMES, 1))
 
 
-def own(output, truth, masks, mouths):
-    return score_own_clip(output, truth, masks, mouths, **NAMES)
+def own(output, truth, masks, mouths, **names):
+    return score_own_clip(output, truth, masks, mouths, **(NAMES | names))
 
 
 def test_a_perfect_clip_is_at_the_top_whatever_lies_behind_the_face():
@@ -64,9 +64,13 @@ def test_landmark_distances_are_told_in_pixels_of_the_aligned_picture():
 
 def test_differences_are_taken_clip_by_clip():
     truth, masks, mouths = clip()
-    scores = [own(truth + np.uint8(add), truth, masks, mouths) for add in (2, 10)]
-    better = [own(truth + np.uint8(add), truth, masks, mouths) for add in (1, 9)]
+    added = (2, 10, 3, 9, 4, 8)
+    scores, better = (
+        [own(truth + np.uint8(add - less), truth, masks, mouths, clip=f"A/neutral/{add}") for add in added]
+        for less in (0, 1)
+    )
     assert summary(scores, "mouth").value == pytest.approx(6)
     lead = difference(scores, better, "mouth")
+    assert (lead.unit, lead.units, lead.within) == ("clip", 6, "1 speaker")
     # The same lead on every clip leaves nothing to chance, though the clips themselves differ.
     assert (lead.low, lead.high) == pytest.approx((1, 1))

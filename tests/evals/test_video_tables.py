@@ -1,14 +1,17 @@
 """Emotions weigh the same however many clips they have; intervals resample within an emotion."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.evals.video_metrics import METRICS, ClipScores, PoolScore, metric
-from asccl_jax.evals.video_tables import by_emotion, by_speaker, overall, stratified_mean
+from asccl_jax.evals.video_tables import by_emotion, by_speaker, overall
 
 
-def clip(emotion, value, speaker="Ann", name="lip_landmark_distance"):
-    return ClipScores("c", speaker, emotion, "s", 10, {name: value})
+def clip(emotion, value, speaker="Ann", name="c", source=""):
+    return ClipScores(name, speaker, emotion, "s", 10, {"lip_landmark_distance": float(value)}, source=source)
 
 
 def test_emotions_weigh_the_same():
@@ -17,17 +20,38 @@ def test_emotions_weigh_the_same():
     assert (figure.value, figure.count) == (2.0, 4)
 
 
-def test_intervals_shrink_with_clips_and_hold_the_spread_of_means():
-    random = np.random.default_rng(1)
-    few, many = (stratified_mean([random.normal(0, 1, count) for _ in range(2)]) for count in (10, 1000))
-    # The mean of two groups of n has a deviation of 1 / sqrt(2 n): 1.96 of those either way.
-    assert many.high - many.low == pytest.approx(2 * 1.96 / np.sqrt(2000), rel=0.1)
-    assert few.high - few.low > 5 * (many.high - many.low)
-
-
 def test_one_clip_an_emotion_has_no_interval():
-    assert np.isnan(stratified_mean([np.array([1.0]), np.array([3.0])]).low)
-    assert stratified_mean([np.array([1.0]), np.array([3.0, 4.0])]).low == 2.0
+    clips = [clip(emotion, place, source="s", name=f"c{place}") for place, emotion in enumerate(EMOTIONS)]
+    assert not overall(metric("lip_landmark_distance"), clips, ()).known
+
+
+@pytest.mark.parametrize(
+    ("speakers", "sources", "unit"), [(6, 12, "speaker"), (3, 12, "source"), (2, 4, "clip")], ids=["6", "12", "few"]
+)
+def test_intervals_resample_speakers_or_sources_where_there_are_enough(speakers, sources, unit):
+    clips = [
+        clip(emotion, source % 3, f"P{source % speakers}", f"{source}-{emotion}", f"s{source}")
+        for source in range(sources)
+        for emotion in ("happy", "sad")
+    ]
+    figure = overall(metric("lip_landmark_distance"), clips, ())
+    assert (figure.unit, figure.units) == (unit, {"speaker": 6, "source": 12, "clip": 8}[unit])
+    assert figure.low < figure.value < figure.high
+
+
+def test_clips_of_one_source_are_no_independent_samples():
+    random = np.random.default_rng(0)
+    levels = random.normal(size=10)
+    alike = [
+        clip(emotion, levels[source] + 0.1 * random.normal(), "Ann", f"{source}-{emotion}", own)
+        for source in range(10)
+        for emotion in EMOTIONS
+        for own in (f"s{source}",)
+    ]
+    apart = [dataclasses.replace(one, source="") for one in alike]
+    joint, single = (overall(metric("lip_landmark_distance"), clips, ()) for clips in (alike, apart))
+    # Seven clips of each source count for one: the root of seven.
+    assert (joint.high - joint.low) / (single.high - single.low) == pytest.approx(np.sqrt(7), rel=0.35)
 
 
 def test_clips_without_a_figure_do_not_count():
@@ -47,10 +71,16 @@ def test_pools_of_all_speakers_have_no_interval_and_no_figure_of_one():
 
 
 def test_pools_by_speaker_vary_with_the_speakers():
-    pools = [PoolScore("expression_csim", "happy", one, value, 5, 5) for one, value in (("Ann", 0.5), ("Bob", 1.0))]
+    pools = [
+        PoolScore("expression_csim", emotion, f"P{place}", place / 5, 5, 5)
+        for emotion in ("happy", "sad")
+        for place in range(6)
+    ]
     figure = overall(metric("expression_csim"), [], pools)
-    assert (figure.value, figure.low, figure.high) == (0.75, 0.5, 1.0)
-    assert by_speaker(metric("expression_csim"), [clip("happy", 0.0, "Bob")], pools)["Bob"].value == 1.0
+    assert (figure.value, figure.unit, figure.units) == (pytest.approx(0.5), "speaker", 6)
+    assert 0 <= figure.low < 0.3 and 0.7 < figure.high <= 1
+    assert not overall(metric("expression_csim"), [], pools[:2]).known
+    assert by_speaker(metric("expression_csim"), [clip("happy", 0.0, "P5")], pools)["P5"].value == 1.0
 
 
 def test_names_of_metrics_carry_their_protocol():
