@@ -22,7 +22,7 @@ from asccl_jax.data.atomic import atomic_file
 from asccl_jax.errors import InputError
 from asccl_jax.types import Variables
 
-__all__ = ["MOUTH", "LandmarkProbe", "load_probe", "save_probe", "train_probe"]
+__all__ = ["BATCH", "MOUTH", "LandmarkProbe", "load_probe", "save_probe", "train_probe"]
 
 MOUTH = slice(48, 68)
 """The landmarks that are read, of 68. Those of the jaw lie on the edge of the mask, which is given, not generated."""
@@ -37,7 +37,8 @@ _BATCH = 32
 _LEARNING_RATE = 2e-3
 _SHIFT = 0.05
 _FORMAT = 1
-_LARGEST_BATCH = 64
+BATCH = 64
+"""Pictures looked at in one go; fewer cost as much."""
 
 
 class _Network(nn.Module):
@@ -76,9 +77,9 @@ class LandmarkProbe:
         if images.shape[1] != self.image_size or images.shape[2] != self.image_size:
             raise InputError(f"landmark probe: pictures of shape {images.shape[1:]}, expected side {self.image_size}")
         found = []
-        for start in range(0, len(images), _LARGEST_BATCH):
-            some = images[start : start + _LARGEST_BATCH]
-            padding = [(0, _LARGEST_BATCH - len(some)), (0, 0), (0, 0), (0, 0)]
+        for start in range(0, len(images), BATCH):
+            some = images[start : start + BATCH]
+            padding = [(0, BATCH - len(some)), (0, 0), (0, 0), (0, 0)]
             found.append(np.asarray(_locate(self, np.pad(some, padding)))[: len(some)])
         return np.concatenate(found) * np.float32(self.image_size)
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from asccl_jax.data.aligned_frames import AlignedClips, AlignedFrame, RenderedClip
 from asccl_jax.data.selection import evenly_spaced
 from asccl_jax.data.strips import difference_image
 from asccl_jax.data.twins import Twin, find_twins
 from asccl_jax.errors import InputError
-from asccl_jax.evals.landmark_probe import LandmarkProbe, load_probe, save_probe, train_probe
-from asccl_jax.evals.renderer_scores import DrivenScore, OwnScore, score_driven_clip, score_own_clip
-from asccl_jax.evals.renderer_truth import ALIGNED_SIDE, RenderRecords, TrueFrame
+from asccl_jax.evals.landmark_probe import BATCH, LandmarkProbe, load_probe, save_probe, train_probe
+from asccl_jax.evals.renderer_scores import DrivenScore, DrivenScorer, OwnScore, OwnScorer
+from asccl_jax.evals.renderer_truth import ALIGNED_SIDE, RenderRecords
 from asccl_jax.infer.edited_conditioning import check_edit, with_edit
 from asccl_jax.infer.render import render_frames
 from asccl_jax.models.renderer import Renderer
@@ -191,23 +192,26 @@ def _score_own(
 ) -> tuple[dict[str, OwnScore], Pictures]:
     # A run without a gap is a video of its own; the longest one is scored.
     first, last = max(clip.runs, key=lambda run: run[1] - run[0])
-    frames = [clips.read(clip.clip, number) for number in range(first, last + 1)]
-    truth = np.stack([frame.image for frame in frames])
-    masks = _masks(frames)
-    mouths = np.stack([frame.mouth_centre for frame in frames]).astype(np.float64)
+    numbers = range(first, last + 1)
     names = {"clip": clip.clip, "speaker": clip.speaker, "emotion": clip.emotion}
-    scores, rows = {}, []
     # The very first frame is among those shown: it has no history.
-    shown = evenly_spaced(range(len(frames)), _SHOWN_FRAMES)
-    visible = np.where(masks[..., None], truth, np.uint8(0))
-    rows.append(("truth", tuple(visible[shown])))
-    for candidate in candidates:
-        output = np.stack(list(render_frames(candidate.renderer, frames)))
-        scores[candidate.name] = score_own_clip(output, truth, masks, mouths, **names)
-        rows.append((candidate.name, tuple(output[shown])))
-        rows.append(("difference", tuple(map(difference_image, output[shown], visible[shown]))))
-    numbers = ", ".join(str(first + place) for place in shown)
-    return scores, Pictures(f"{clip.clip}, frames {numbers}", tuple(rows))
+    shown = evenly_spaced(numbers, _SHOWN_FRAMES)
+    rows: dict[str, list[UInt8[np.ndarray, "h w 3"]]] = {}
+    scorers = {candidate.name: OwnScorer() for candidate in candidates}
+    drawn = [render_frames(one.renderer, (clips.read(clip.clip, number) for number in numbers)) for one in candidates]
+    # All candidates at the same frame: memory holds the few frames that each of them reads ahead, not the clip.
+    for number, *outputs in zip(numbers, *drawn, strict=True):
+        frame = clips.read(clip.clip, number)
+        mask, mouth = _mask(frame), frame.mouth_centre.astype(np.float64)
+        if number in shown:
+            rows.setdefault("truth", []).append(_visible(frame.image, mask))
+        for name, output in zip(scorers, outputs, strict=True):
+            scorers[name].add(output, frame.image, mask, mouth)
+            if number in shown:
+                rows.setdefault(name, []).append(output)
+    scores = {name: scorer.score(**names) for name, scorer in scorers.items()}
+    listed = ", ".join(map(str, shown))
+    return scores, Pictures(f"{clip.clip}, frames {listed}", _with_differences(rows))
 
 
 def _score_driven(
@@ -219,41 +223,53 @@ def _score_driven(
     probe: LandmarkProbe,
 ) -> tuple[dict[str, DrivenScore], Pictures]:
     numbers = _shared_run(clips, twin)
-    frames = [clips.read(twin.source, number) for number in numbers]
-    true_frames = [records.true_frame(twin, number, clips.image_size) for number in numbers]
-    truth = np.stack([frame.image for frame in true_frames])
-    masks = _masks(frames)
-    visible = np.where(masks[..., None], truth, np.uint8(0))
-    found_in_truth = probe.locate(visible)
-    copy = np.where(masks[..., None], np.stack([frame.image for frame in frames]), np.uint8(0))
-    outputs = {one.name: _drawn(one, frames, numbers, edit) for one in candidates} | {COPY: copy}
+    shown = _widest_mouths(records, twin, numbers)
+    rows: dict[str, list[UInt8[np.ndarray, "h w 3"]]] = {"source": [], "truth": []}
+    scorers = {name: DrivenScorer() for name in (*(candidate.name for candidate in candidates), COPY)}
+    drawn = [_drawn(one, clips, twin.source, numbers, edit) for one in candidates]
+    together = zip(numbers, *drawn, strict=True)
+    while some := list(itertools.islice(together, BATCH)):
+        frames = [clips.read(twin.source, number) for number, *_ in some]
+        true_frames = [records.true_frame(twin, number, clips.image_size) for number, *_ in some]
+        masks = [_mask(frame) for frame in frames]
+        truth = [_visible(true.image, mask) for true, mask in zip(true_frames, masks, strict=True)]
+        copy = [_visible(frame.image, mask) for frame, mask in zip(frames, masks, strict=True)]
+        pictures = dict(zip(scorers, [*map(list, zip(*(one[1:] for one in some), strict=True)), copy], strict=True))
+        in_truth = probe.locate(np.stack(truth))
+        for name, outputs in pictures.items():
+            found = probe.locate(np.stack(outputs))
+            for place, (true, mask) in enumerate(zip(true_frames, masks, strict=True)):
+                scorers[name].add(
+                    outputs[place], true.image, mask & true.face, true.mouth, found[place], in_truth[place]
+                )
+        for place, (number, *_) in enumerate(some):
+            if number in shown:
+                for name, images in {"source": copy, "truth": truth, **pictures}.items():
+                    rows.setdefault(name, []).append(images[place])
     names = {"source": twin.source, "clip": twin.target, "speaker": twin.speaker, "emotion": twin.emotion}
-    scores = {
-        name: score_driven_clip(
-            output,
-            truth,
-            masks & np.stack([frame.face for frame in true_frames]),
-            np.stack([frame.mouth for frame in true_frames]),
-            probe.locate(output),
-            found_in_truth,
-            **names,
-        )
-        for name, output in outputs.items()
-    }
-    shown = _widest_mouths(true_frames)
-    rows = [("source", tuple(copy[shown])), ("truth", tuple(visible[shown]))]
-    for name in [candidate.name for candidate in candidates]:
-        rows.append((name, tuple(outputs[name][shown])))
-        rows.append(("difference", tuple(map(difference_image, outputs[name][shown], visible[shown]))))
-    listed = ", ".join(str(numbers[place]) for place in shown)
-    return scores, Pictures(f"{twin.source} as {twin.emotion}, frames {listed}", tuple(rows))
+    scores = {name: scorer.score(**names) for name, scorer in scorers.items()}
+    del rows[COPY]  # is the source
+    listed = ", ".join(map(str, shown))
+    return scores, Pictures(f"{twin.source} as {twin.emotion}, frames {listed}", _with_differences(rows))
+
+
+def _with_differences(
+    rows: Mapping[str, Sequence[UInt8[np.ndarray, "h w 3"]]],
+) -> tuple[tuple[str, tuple[UInt8[np.ndarray, "h w 3"], ...]], ...]:
+    """Rows of frames to look at, below each candidate's their difference from the truth."""
+    found = []
+    for name, images in rows.items():
+        found.append((name, tuple(images)))
+        if name not in ("source", "truth"):
+            found.append(("difference", tuple(map(difference_image, images, rows["truth"]))))
+    return tuple(found)
 
 
 def _drawn(
-    candidate: Candidate, frames: Sequence[AlignedFrame], numbers: Sequence[int], edit: Path
-) -> UInt8[np.ndarray, "t h w 3"]:
-    edited = (with_edit(frame, edit, number) for frame, number in zip(frames, numbers, strict=True))
-    return np.stack(list(render_frames(candidate.renderer, edited)))
+    candidate: Candidate, clips: AlignedClips, source: str, numbers: Sequence[int], edit: Path
+) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
+    edited = (with_edit(clips.read(source, number), edit, number) for number in numbers)
+    return render_frames(candidate.renderer, edited)
 
 
 def _usable_twins(records: RenderRecords, clips: AlignedClips, edits: Path, split: str) -> list[Twin]:
@@ -282,15 +298,20 @@ def _shared_run(clips: AlignedClips, twin: Twin) -> range:
     return range(int(longest[0]), int(longest[-1]) + 1)
 
 
-def _widest_mouths(frames: Sequence[TrueFrame]) -> list[int]:
+def _widest_mouths(records: RenderRecords, twin: Twin, numbers: Sequence[int]) -> list[int]:
     """In each part of the clip the frame whose true mouth is most open: nothing picked by outcome."""
-    heights = np.array([np.ptp(frame.mouth[:, 1]) for frame in frames])
-    parts = np.array_split(np.arange(len(frames)), min(_SHOWN_FRAMES, len(frames)))
-    return [int(part[heights[part].argmax()]) for part in parts]
+    mouths = [records.true_mouth(twin, number) for number in numbers]
+    heights = np.array([np.ptp(mouth[:, 1]) for mouth in mouths])
+    parts = np.array_split(np.arange(len(numbers)), min(_SHOWN_FRAMES, len(numbers)))
+    return [numbers[int(part[heights[part].argmax()])] for part in parts]
 
 
-def _masks(frames: Iterable[AlignedFrame]) -> np.ndarray:
-    return np.stack([frame.mask[..., 0] >= 128 for frame in frames])
+def _mask(frame: AlignedFrame) -> Bool[np.ndarray, "h w"]:
+    return frame.mask[..., 0] >= 128
+
+
+def _visible(image: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    return np.where(mask[..., None], image, np.uint8(0))
 
 
 def _known_mouths(

@@ -17,16 +17,16 @@ __all__ = [
     "DRIVEN_MEASURES",
     "OWN_MEASURES",
     "DrivenScore",
+    "DrivenScorer",
     "Measure",
     "OwnScore",
+    "OwnScorer",
     "difference",
-    "score_driven_clip",
-    "score_own_clip",
     "summary",
 ]
 
-Frames = UInt8[np.ndarray, "t h w 3"]
-Masks = Bool[np.ndarray, "t h w"]
+Image = UInt8[np.ndarray, "h w 3"]
+Mask = Bool[np.ndarray, "h w"]
 
 _MOUTH_SIDE = 72 / ALIGNED_SIDE
 """Side of the square around the mouth, over that of the picture: what the mouth's discriminator sees."""
@@ -122,61 +122,109 @@ DRIVEN_MEASURES = (
 )
 
 
-def score_own_clip(
-    output: Frames, truth: Frames, masks: Masks, mouths: Float[np.ndarray, "t 2"], **names: str
-) -> OwnScore:
-    """Returns the figures of a clip drawn from its own conditioning.
+class OwnScorer:
+    """Scores a clip drawn from its own conditioning, frame by frame: memory does not grow with its pictures."""
 
-    Args:
-      output: Generated frames.
-      truth: The frames themselves, background and all.
-      masks: Where the face is.
-      mouths: Middle of each mouth (x, y), pixels.
-      **names: The score's `clip`, `speaker` and `emotion`.
-    """
-    each = [psnr(*frame) for frame in zip(output, truth, masks, strict=True)]
-    settled = each[_SETTLED:] or each
-    return OwnScore(
-        **names,
-        psnr=_mean(each),
-        ssim=_mean([ssim(*frame) for frame in _blackened(output, truth, masks)]),
-        mouth=_around_mouths(output, truth, masks, mouths),
-        first_psnr=each[0],
-        later_psnr=_mean(settled),
-        flicker=_flicker(output, truth, masks),
-        background=int(np.where(masks[..., None], 0, output).max()),
-    )
+    def __init__(self) -> None:
+        self._near = _Nearness()
+        self._before: tuple[Image, Image, Mask] | None = None
+        self._changes, self._changed = 0.0, 0
+        self._background = 0
+
+    def add(self, output: Image, truth: Image, mask: Mask, mouth: Float[np.ndarray, "2"]) -> None:
+        """Adds the next frame.
+
+        Args:
+          output: As it was generated.
+          truth: The frame itself, background and all.
+          mask: Where the face is.
+          mouth: Middle of the mouth (x, y), pixels.
+        """
+        self._near.add(output, truth, mask, mouth)
+        self._background = max(self._background, int(np.where(mask[..., None], 0, output).max()))
+        if self._before is not None:
+            shared = mask & self._before[2]
+            steps = [now.astype(np.int64) - was for now, was in zip((output, truth), self._before, strict=False)]
+            changes = np.abs(steps[0] - steps[1])[shared]
+            self._changes, self._changed = self._changes + float(changes.sum()), self._changed + changes.size
+        self._before = output, truth, mask
+
+    def score(self, **names: str) -> OwnScore:
+        """Returns the figures of the frames so far; the names are the score's `clip`, `speaker` and `emotion`."""
+        psnrs = self._near.psnr
+        return OwnScore(
+            **names,
+            psnr=_mean(psnrs),
+            ssim=_mean(self._near.ssim),
+            mouth=_mean(self._near.mouth),
+            first_psnr=psnrs[0],
+            later_psnr=_mean(psnrs[_SETTLED:] or psnrs),
+            flicker=self._changes / self._changed if self._changed else 0.0,
+            background=self._background,
+        )
 
 
-def score_driven_clip(
-    output: Frames,
-    truth: Frames,
-    masks: Masks,
-    mouths: Float[np.ndarray, "t points 2"],
-    found: Float[np.ndarray, "t points 2"],
-    found_in_truth: Float[np.ndarray, "t points 2"],
-    **names: str,
-) -> DrivenScore:
-    """Returns the figures of a clip drawn with another expression.
+class DrivenScorer:
+    """Scores a clip drawn with another expression, frame by frame."""
 
-    Args:
-      output: Generated frames.
-      truth: What they should be, background and all.
-      masks: Where both have the face.
-      mouths: Exact landmarks of the true mouth, pixels.
-      found: Landmarks that the probe finds in the output.
-      found_in_truth: Landmarks that it finds in the truth, behind the same mask.
-      **names: The score's `source`, `clip`, `speaker` and `emotion`.
-    """
-    pixels = ALIGNED_SIDE / output.shape[1]
-    return DrivenScore(
-        **names,
-        psnr=_mean([psnr(*frame) for frame in zip(output, truth, masks, strict=True)]),
-        ssim=_mean([ssim(*frame) for frame in _blackened(output, truth, masks)]),
-        mouth=_around_mouths(output, truth, masks, mouths.mean(axis=1)),
-        landmarks=pixels * _distance(found, found_in_truth),
-        exact_landmarks=pixels * _distance(found, mouths),
-    )
+    def __init__(self) -> None:
+        self._near = _Nearness()
+        self._apart: list[tuple[float, float]] = []
+
+    def add(
+        self,
+        output: Image,
+        truth: Image,
+        mask: Mask,
+        mouth: Float[np.ndarray, "points 2"],
+        found: Float[np.ndarray, "points 2"],
+        found_in_truth: Float[np.ndarray, "points 2"],
+    ) -> None:
+        """Adds the next frame.
+
+        Args:
+          output: As it was generated.
+          truth: What it should be, background and all.
+          mask: Where both have the face.
+          mouth: Exact landmarks of the true mouth, pixels.
+          found: Landmarks that the probe finds in the output.
+          found_in_truth: Landmarks that it finds in the truth, behind the same mask.
+        """
+        self._near.add(output, truth, mask, mouth.mean(axis=0))
+        pixels = ALIGNED_SIDE / len(output)
+        self._apart.append((pixels * _distance(found, found_in_truth), pixels * _distance(found, mouth)))
+
+    def score(self, **names: str) -> DrivenScore:
+        """Returns the figures so far; the names are the score's `source`, `clip`, `speaker` and `emotion`."""
+        landmarks, exact = zip(*self._apart, strict=True)
+        near = self._near
+        return DrivenScore(
+            **names,
+            psnr=_mean(near.psnr),
+            ssim=_mean(near.ssim),
+            mouth=_mean(near.mouth),
+            landmarks=_mean(landmarks),
+            exact_landmarks=_mean(exact),
+        )
+
+
+class _Nearness:
+    """How near frames are to the truth, one after the other, within the mask and around the mouth."""
+
+    def __init__(self) -> None:
+        self.psnr: list[float] = []
+        self.ssim: list[float] = []
+        self.mouth: list[float] = []
+
+    def add(self, output: Image, truth: Image, mask: Mask, mouth: Float[np.ndarray, "2"]) -> None:
+        self.psnr.append(psnr(output, truth, mask))
+        # Windows at a mask's border reach beyond it: there both pictures are black.
+        shown = [np.where(mask[..., None], image, np.uint8(0)) for image in (output, truth)]
+        self.ssim.append(ssim(shown[0], shown[1], mask))
+        height, width = mask.shape
+        self.mouth.append(
+            mean_difference(output, truth, region_around(mouth, _MOUTH_SIDE * height, (height, width), mask))
+        )
 
 
 def summary(scores: Sequence[Any], measure: str) -> Interval:
@@ -205,27 +253,5 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values))
 
 
-def _blackened(output: Frames, truth: Frames, masks: Masks) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Windows at a mask's border reach beyond it: there both pictures are black."""
-    shown = masks[..., None]
-    pictures = (np.where(shown, frames, np.uint8(0)) for frames in (output, truth))
-    return list(zip(*pictures, masks, strict=True))
-
-
-def _around_mouths(output: Frames, truth: Frames, masks: Masks, mouths: Float[np.ndarray, "t 2"]) -> float:
-    side = _MOUTH_SIDE * output.shape[1]
-    shape = (output.shape[1], output.shape[2])
-    regions = [region_around(mouth, side, shape, mask) for mouth, mask in zip(mouths, masks, strict=True)]
-    return _mean([mean_difference(*frame) for frame in zip(output, truth, regions, strict=True)])
-
-
-def _flicker(output: Frames, truth: Frames, masks: Masks) -> float:
-    if len(output) < 2:
-        return 0.0
-    shared = masks[1:] & masks[:-1]
-    changes = [np.diff(frames.astype(np.float64), axis=0) for frames in (output, truth)]
-    return float(np.abs(changes[0] - changes[1])[shared].mean())
-
-
-def _distance(first: Float[np.ndarray, "t points 2"], second: Float[np.ndarray, "t points 2"]) -> float:
+def _distance(first: Float[np.ndarray, "points 2"], second: Float[np.ndarray, "points 2"]) -> float:
     return float(np.linalg.norm(first.astype(np.float64) - second, axis=-1).mean())

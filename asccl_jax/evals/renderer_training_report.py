@@ -17,6 +17,7 @@ from asccl_jax.data.clip_sources import open_clips
 from asccl_jax.data.held_out import training_and_held_out
 from asccl_jax.data.selection import evenly_spaced
 from asccl_jax.data.sequences import RenderSequences, SequenceItem
+from asccl_jax.evals.bootstrap import interval_note
 from asccl_jax.evals.history import History, series
 from asccl_jax.evals.renderer_evaluation import Candidate, Evaluation, evaluate
 from asccl_jax.evals.renderer_figures import drawn_on_the_way, learning_curves
@@ -153,8 +154,8 @@ def _verdict(evaluation: Evaluation, config: Mapping[str, Any]) -> str:
         f"Held-out frames are given back with {quality:.1f} dB and an SSIM of {summary(trained, 'ssim').value:.3f};"
         f" before training it was {start:.1f} dB."
     ]
-    if gain.low <= 0:
-        words.append(f"That is NOT clearly more [{gain.low:.1f}, {gain.high:.1f}].")
+    if not gain.low > 0:  # nor where there is no interval
+        words.append(f"That is NOT clearly more: {gain.text(1)} dB, {interval_note([gain])}.")
     if not config["metric"]["path"]:
         words.append("No metric was given: this is training without the supervision that the paper adds to NED.")
     return " ".join(words)

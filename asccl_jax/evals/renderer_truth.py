@@ -74,16 +74,25 @@ class RenderRecords:
           frame: Number of the frame in both.
           size: Side of the picture wanted.
         """
-        source, target = (RenderRecord.decode(self._data(clip, frame)) for clip in (twin.source, twin.target))
-        wanted, given = (record.align_transform.astype(np.float64) for record in (source, target))
-        matrix = joined(wanted, inverse(given))
-        landmarks = moved(target.aligned_landmarks.astype(np.float64), matrix)
+        target = RenderRecord.decode(self._data(twin.target, frame))
+        matrix, landmarks = self._moved_landmarks(twin, frame)
         stored = decode_picture(target.aligned_image)
         image = warped(stored, matrix)
         points = scaled_points(landmarks, len(stored), size)
         if len(image) != size:
             image = np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
         return TrueFrame(image, face_outline(points, (size, size)), points[MOUTH])
+
+    def true_mouth(self, twin: Twin, frame: int) -> Float[np.ndarray, "20 2"]:
+        """Returns the landmarks of a true frame's mouth in pixels of the aligned picture of its source."""
+        return self._moved_landmarks(twin, frame)[1][MOUTH]
+
+    def _moved_landmarks(self, twin: Twin, frame: int) -> tuple[Float[np.ndarray, "2 3"], Float[np.ndarray, "68 2"]]:
+        """The matrix from the target's aligned picture to the source's, and the target's landmarks there."""
+        data = [self._data(clip, frame) for clip in (twin.source, twin.target)]
+        wanted, given = (RenderRecord.decode_field(one, "align_transform").astype(np.float64) for one in data)
+        matrix = joined(wanted, inverse(given))
+        return matrix, moved(RenderRecord.decode_field(data[1], "aligned_landmarks").astype(np.float64), matrix)
 
     def _data(self, clip: str, frame: int) -> bytes:
         split = self.manifest.clips[clip].split

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from asccl_jax.evals.renderer_scores import difference, score_driven_clip, score_own_clip, summary
+from asccl_jax.evals.renderer_scores import DrivenScorer, OwnScorer, difference, summary
 
 NAMES = {"clip": "A/neutral/2", "speaker": "A", "emotion": "neutral"}
 SIZE, FRAMES = 32, 6
@@ -20,7 +20,10 @@ def clip():
 
 
 def own(output, truth, masks, mouths, **names):
-    return score_own_clip(output, truth, masks, mouths, **(NAMES | names))
+    scorer = OwnScorer()
+    for frame in zip(output, truth, masks, mouths, strict=True):
+        scorer.add(*frame)
+    return scorer.score(**(NAMES | names))
 
 
 def test_a_perfect_clip_is_at_the_top_whatever_lies_behind_the_face():
@@ -55,9 +58,10 @@ def test_landmark_distances_are_told_in_pixels_of_the_aligned_picture():
     truth, masks, _ = clip()
     exact = np.random.default_rng(1).uniform(12, 20, (FRAMES, 20, 2))
     found = exact + np.array([0.3, 0.4])
-    score = score_driven_clip(
-        truth, truth, masks, exact, found + np.array([1.0, 0.0]), found, source="A/neutral/2", **NAMES
-    )
+    scorer = DrivenScorer()
+    for frame in zip(truth, truth, masks, exact, found + np.array([1.0, 0.0]), found, strict=True):
+        scorer.add(*frame)
+    score = scorer.score(source="A/neutral/2", **NAMES)
     assert score.landmarks == pytest.approx(256 / SIZE * 1.0)
     assert score.exact_landmarks == pytest.approx(256 / SIZE * math.hypot(1.3, 0.4))
 
