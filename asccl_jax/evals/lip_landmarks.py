@@ -10,7 +10,7 @@ from jaxtyping import Bool, Complex, Float
 from asccl_jax.errors import InputError
 from asccl_jax.geometry.mouth_points import LIPS
 
-__all__ = ["inter_ocular", "lag_frames", "lip_landmark_distance", "mouth_correlation", "mouth_opening"]
+__all__ = ["best_lag", "inter_ocular", "lag_frames", "lip_landmark_distance", "mouth_correlation", "mouth_opening"]
 
 Landmarks = Float[np.ndarray, "t 68 2"]
 
@@ -101,6 +101,14 @@ def lag_frames(source: Float[np.ndarray, " t"], fake: Float[np.ndarray, " u"], *
     Returns:
       The lag in frames; None where either mouth does not move, or there are too few frames.
     """
+    found = best_lag(source, fake, most=most)
+    return None if found is None else found[0]
+
+
+def best_lag(
+    source: Float[np.ndarray, " t"], fake: Float[np.ndarray, " u"], *, most: int = 10
+) -> tuple[int, float] | None:
+    """Returns the lag of `lag_frames`, and the correlation of mouths at it; arguments as there."""
     shorter = min(len(source), len(fake))
     reach = max(0, min(most, shorter // 2, shorter - _LEAST_FRAMES))
     agreement = {}
@@ -110,7 +118,7 @@ def lag_frames(source: Float[np.ndarray, " t"], fake: Float[np.ndarray, " u"], *
         correlation = _correlation(early[:shared].astype(np.float64), late[:shared].astype(np.float64))
         if not math.isnan(correlation):
             agreement[lag] = round(correlation, 12)  # rounding errors shall not decide between equals
-    return max(agreement, key=agreement.__getitem__) if agreement else None
+    return max(agreement.items(), key=lambda entry: entry[1]) if agreement else None
 
 
 def _between_eyes(landmarks: Landmarks) -> Complex[np.ndarray, "t 68"]:

@@ -45,7 +45,7 @@ class ShownClip:
       clip: Its id.
       rows: Heading and pictures, a row each, as many pictures in each.
       numbers: Which frames those are.
-      openings: Course of the mouth's opening by heading; empty without landmarks.
+      openings: Times in seconds and the mouth's opening at them, by heading; empty without landmarks.
       video: A small film of all rows side by side, an mp4 file; empty if none was made.
       poster: A frame from its middle, a JPEG file.
     """
@@ -53,7 +53,7 @@ class ShownClip:
     clip: str
     rows: tuple[tuple[str, tuple[UInt8[np.ndarray, "_ _ 3"], ...]], ...]
     numbers: tuple[int, ...]
-    openings: Mapping[str, Float[np.ndarray, " _"]]
+    openings: Mapping[str, tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]]
     video: bytes = b""
     poster: bytes = b""
 

@@ -51,9 +51,10 @@ def opening_curves(shown: Sequence[ShownClip]) -> Figure | None:
     figure = new_figure(11.0, 1.85 * lines + 0.5)
     grid = figure.subplots(lines, columns, squeeze=False)
     for axes, clip in zip(grid.ravel(), clips, strict=False):
-        for name, opening in clip.openings.items():
+        for name, (times_s, opening) in clip.openings.items():
             own = name != "source"
             axes.plot(
+                times_s,
                 opening,
                 color=ROW_COLOURS["trained"] if own else INK,
                 linewidth=1.6 if own else 1.2,
@@ -66,7 +67,7 @@ def opening_curves(shown: Sequence[ShownClip]) -> Figure | None:
     for axes in grid.ravel()[len(clips) :]:
         axes.set_visible(False)
     for axes in grid[-1]:
-        axes.set_xlabel("frame", fontsize=8, color="#56616d")
+        axes.set_xlabel("seconds", fontsize=8, color="#56616d")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8, frameon=False)
     return figure

@@ -82,7 +82,7 @@ METRICS = (
         "arcface",
         False,
         "Likeness of the person to the source, frame by frame.",
-        "Cosine of ArcFace features of each frame and the source's frame of the same number. Not in the papers.",
+        "Cosine of ArcFace features of each frame and the source's frame of the same time. Not in the papers.",
     ),
     Metric(
         "lse_d_30fps",
@@ -133,7 +133,8 @@ METRICS = (
         "",
         False,
         "Lips from the source's, over the distance of the eyes.",
-        "Mean distance between the 20 lip landmarks of each frame and those of the source, both faces placed by the"
+        "Mean distance between the 20 lip landmarks of each frame and those of the source at the same moment of the"
+        " sound, both faces placed by the"
         " outer corners of their eyes, whose distance is 1. An emotion moves lips too: zero is a copy of the source.",
     ),
     Metric(
@@ -144,7 +145,7 @@ METRICS = (
         "",
         False,
         "Between the mouth's opening and the source's, over time.",
-        "Correlation over time between the mouth's opening and the source's.",
+        "Correlation between the mouth's opening and the source's at the same moments of the sound.",
     ),
     Metric(
         "lag_frames",
@@ -153,8 +154,19 @@ METRICS = (
         "zero",
         "",
         False,
-        "Picture against source; positive is late.",
-        "Shift at which the mouth's opening fits the source's best; positive where the video is late.",
+        "Mouth against sound, beside the source's; positive is late.",
+        "The same in frames of the source.",
+    ),
+    Metric(
+        "lag_ms",
+        "lag, ms",
+        0,
+        "zero",
+        "",
+        False,
+        "Mouth against sound, beside the source's; positive is late.",
+        "How much later the mouth moves against the sound than in the source: the shift at which the mouth's opening"
+        " fits the source's best, less that of the sound. Without one sound in both, counted from the first frames.",
     ),
     Metric(
         "emotion_accuracy_efficientface",
@@ -228,13 +240,14 @@ class ClipScores:
       speaker: Whose face.
       emotion: Emotion asked for, or shown if it is real.
       sentence: What is said.
-      frames: How many frames were scored.
+      frames: How many frames were scored; beside a source those that have one of its at their time.
       values: Figures by metric; one that could not be had is absent.
       lacking: Why those are absent, by metric.
       source: Id of the clip it was made from, or nothing.
       truth: Id of the clip it should equal, or nothing.
       landmarks: Where its landmarks came from, or nothing.
       sound: Whose sound lips were compared with: "own", "source" or nothing.
+      clock: How its clock differs from its source's, or nothing.
     """
 
     clip: str
@@ -248,6 +261,7 @@ class ClipScores:
     truth: str = ""
     landmarks: str = ""
     sound: str = ""
+    clock: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

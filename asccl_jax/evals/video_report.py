@@ -29,7 +29,7 @@ from asccl_jax.evals.video_grids import (
     small_pools,
     speaker_grid,
 )
-from asccl_jax.evals.video_metrics import METRICS
+from asccl_jax.evals.video_metrics import METRICS, ClipScores
 from asccl_jax.evals.video_references import PUBLISHED
 from asccl_jax.evals.video_tables import by_emotion, by_speaker, emotions_of, overall, speakers_of
 
@@ -43,7 +43,7 @@ _WIDE = 9.6
 """Of a row of frames, inches."""
 
 _CARDS = (
-    *("lip_landmark_distance", "mouth_correlation", "lag_frames", "emotion_accuracy_efficientface"),
+    *("lip_landmark_distance", "mouth_correlation", "lag_ms", "emotion_accuracy_efficientface"),
     *("fad_resnetface18", "lse_d_30fps", "lse_c_25fps", "expression_csim", "identity_csim", "psnr_db", "ssim"),
     "landmark_jitter",
 )
@@ -135,7 +135,7 @@ def _strips(shown: Sequence[ShownClip]) -> list[Section]:
             "How far the inner lips are apart, over the distance between the eyes. Speech is kept where both curves"
             " rise and fall together; an emotion may raise or widen them as a whole."
         )
-        caption = "Frame by frame, of the source and of the manipulated clip."
+        caption = "Of the source and of the manipulated clip, over the time of what is heard in both."
         sections.append(Section("Mouths over time", text, (Picture("openings", caption, curves),)))
     strips = tuple(
         Picture(
@@ -146,7 +146,7 @@ def _strips(shown: Sequence[ShownClip]) -> list[Section]:
         for number, clip in enumerate(shown)
     )
     if strips:
-        sections.append(Section("Frames", "Frames of the same number, at even distances.", strips))
+        sections.append(Section("Frames", "Frames of the same time, at even distances.", strips))
     return sections
 
 
@@ -226,15 +226,7 @@ def _subtitle(evaluation: VideoEvaluation) -> str:
 def _verdict(evaluation: VideoEvaluation) -> str:
     found = {one.name: (one, figure) for one, figure in measured(evaluation)}
     words = []
-    if "lag_frames" in found:
-        lags = [clip.values["lag_frames"] for clip in evaluation.clips if "lag_frames" in clip.values]
-        late = sum(lag != 0 for lag in lags)
-        words.append(
-            f"No lag in {'the clip' if len(lags) == 1 else f'any of {len(lags)} clips'}."
-            if not late
-            else f"{late} of {len(lags)} clips LAG behind or run ahead of their source, by {min(lags):+.0f} to"
-            f" {max(lags):+.0f} frames."
-        )
+    words += _lag_words(evaluation.clips)
     if "lip_landmark_distance" in found and "mouth_correlation" in found:
         distance, correlation = found["lip_landmark_distance"][1], found["mouth_correlation"][1]
         words.append(
@@ -252,6 +244,37 @@ def _verdict(evaluation: VideoEvaluation) -> str:
     if evaluation.missing:
         words.append(f"Not measured for want of a network: {', '.join(evaluation.missing)}.")
     return " ".join(words) or "Nothing could be measured: no landmarks, no networks, no truth."
+
+
+def _lag_words(clips: Sequence[ClipScores]) -> list[str]:
+    """What is said of clips that come late, or whose clock is another."""
+    lags = [clip for clip in clips if "lag_ms" in clip.values]
+    clocks = [clip for clip in clips if clip.clock]
+    # Below a frame nobody sees it, and codecs move sound by as much.
+    late = [clip for clip in lags if abs(clip.values["lag_frames"]) >= 1]
+    words = []
+    if late:
+        times, frames = ([clip.values[name] for clip in late] for name in ("lag_ms", "lag_frames"))
+        words.append(
+            f"{_share(late, lags)} {'LAGS' if len(late) == 1 else 'LAG'} behind or run"
+            f"{'s' if len(late) == 1 else ''} ahead of {'its' if len(late) == 1 else 'their'} source against the sound,"
+            f" by {_range(times, 0)} ms ({_range(frames, 1)} frames)."
+        )
+    elif lags and not clocks:
+        words.append(f"No lag in {'the clip' if len(lags) == 1 else f'any of {len(lags)} clips'}.")
+    if clocks:
+        first = clocks[0]
+        words.append(f"{_share(clocks, clips)} of ANOTHER CLOCK than the source: of {first.clip}, {first.clock}.")
+    return words
+
+
+def _share(some: Sequence[ClipScores], of: Sequence[ClipScores]) -> str:
+    return "The clip" if len(of) == 1 else f"{len(some)} of {len(of)} clips"
+
+
+def _range(values: Sequence[float], digits: int) -> str:
+    ends = [f"{value:+.{digits}f}" for value in (min(values), max(values))]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 def _cards(evaluation: VideoEvaluation) -> tuple[Card, ...]:

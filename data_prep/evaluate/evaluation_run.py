@@ -7,14 +7,17 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+import numpy as np
+
 from asccl_jax.evals.video_driver_maps import Setting
 from asccl_jax.evals.video_evaluation import Refusal
 from data_prep.clips import Clip
 from data_prep.decode import BrokenMediaError, Sound, read_sound
+from data_prep.evaluate.clip_times import sound_shift
 from data_prep.evaluate.face_networks import FaceNetworks
 from data_prep.evaluate.landmark_sources import LandmarkFinder
 from data_prep.evaluate.mouth_probe import MouthProbe
-from data_prep.evaluate.score_cache import Fingerprints, ScoreCache
+from data_prep.evaluate.score_cache import Fingerprints, ScoreCache, digest
 from data_prep.evaluate.video_features import VideoFeatures, read_features
 
 __all__ = ["EvaluationSettings", "Run"]
@@ -86,7 +89,8 @@ class Run:
     ) -> VideoFeatures | str:
         """What a video shows, or why it cannot be read."""
         try:
-            marks = self.finder.choose(clip, probe=probe, source=None if source is None else source.landmarks)
+            known = None if source is None else (source.landmarks, source.clock)
+            marks = self.finder.choose(clip, probe=probe, source=known)
             key = self.fingerprints.of(clip.video)
             return read_features(clip, key, marks, self.networks.parts, self.cache, crop=self.settings.crop)
         except BrokenMediaError as error:
@@ -103,3 +107,19 @@ class Run:
                     except BrokenMediaError:
                         continue
         return None
+
+    def sound_shift(self, clip: Clip, source: Clip) -> float:
+        """By how many seconds sound comes later in a clip than in its source, each from its first picture on.
+
+        Where it is not the same sound, what the files say of its start counts; 0 where either has none.
+        """
+        sounds = [self.sound(one, None) for one in (source, clip)]
+        if sounds[0] is None or sounds[1] is None:
+            return 0.0
+        key = digest(*(one[1] for one in sounds if one is not None))
+        stored = self.cache.find("sound-shift", key)
+        if stored is None:
+            shift = sound_shift(sounds[0][0], sounds[1][0])
+            stored = {"shift_s": np.array(sounds[1][0].start_s - sounds[0][0].start_s if shift is None else shift)}
+            self.cache.store("sound-shift", key, stored)
+        return float(stored["shift_s"])

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Shaped
 
 from asccl_jax.errors import InputError
 from data_prep.clips import Clip
 from data_prep.decode import Frame
+from data_prep.evaluate.clip_times import ClipClock, nearest_rows
 from data_prep.evaluate.mouth_probe import MouthProbe
 from data_prep.evaluate.score_cache import Fingerprints
 from data_prep.landmarks import BACKENDS, LandmarkBackend, LandmarkSettings, Precomputed, make_backend
@@ -69,19 +70,23 @@ class LandmarkFinder:
         return PROBE in self._names
 
     def choose(
-        self, clip: Clip, *, probe: MouthProbe | None = None, source: Float32[np.ndarray, "t 68 2"] | None = None
+        self,
+        clip: Clip,
+        *,
+        probe: MouthProbe | None = None,
+        source: tuple[Float32[np.ndarray, "t 68 2"] | None, ClipClock] | None = None,
     ) -> ClipLandmarks | None:
         """Returns the landmarks of a clip, or None where no source has any.
 
         Args:
           clip: The clip.
           probe: Reads mouths; needs the source's landmarks.
-          source: Landmarks of the clip that this one was made from, frame by frame.
+          source: Landmarks of the clip that this one was made from, frame by frame, and when its frames are shown.
         """
         for name in self._names:
             if name == PROBE:
-                if probe is not None and source is not None:
-                    return _Probed(probe, source)
+                if probe is not None and source is not None and source[0] is not None:
+                    return _Probed(probe, source[0], source[1])
                 continue
             backend = self._backend(name)
             if isinstance(backend, Precomputed):
@@ -121,25 +126,24 @@ class _Found:
 
 
 class _Probed:
-    """The mouth as the probe reads it, in the source's face: it looks where the source's eyes are."""
+    """The mouth as the probe reads it, in the source's face: it looks where the source's eyes are at that time."""
 
-    def __init__(self, probe: MouthProbe, source: Float32[np.ndarray, "t 68 2"]) -> None:
-        self.name, self.key = PROBE, f"{PROBE} {probe.key} {hash_of(source)}"
-        self._probe, self._source, self._next = probe, source, 0
+    def __init__(self, probe: MouthProbe, source: Float32[np.ndarray, "t 68 2"], clock: ClipClock) -> None:
+        self.name, self.key = PROBE, f"{PROBE} {probe.key} {hash_of(source)} {hash_of(clock.times_s)}"
+        self._probe, self._source, self._clock = probe, source, clock
 
     def rows(self, frames: Sequence[Frame]) -> Float32[np.ndarray, "t 68 2"]:
-        known = self._source[self._next : self._next + len(frames)]
-        self._next += len(frames)
-        points = np.full((len(frames), 68, 2), np.nan, np.float32)
-        points[: len(known)] = known
+        rows = nearest_rows(self._clock, np.array([frame.time_s for frame in frames]))
+        points = self._source[rows].astype(np.float32)
+        points[rows < 0] = np.nan
         return self._probe.with_mouths([frame.image for frame in frames if frame.image is not None], points)
 
     def check_count(self, frames: int) -> None:
         """Nothing is stored: what is read off frames is of as many."""
 
 
-def hash_of(points: Float32[np.ndarray, "t 68 2"]) -> str:
-    """Returns a name that other landmarks do not have."""
+def hash_of(values: Shaped[np.ndarray, "..."]) -> str:
+    """Returns a name that other landmarks or times do not have."""
     import hashlib
 
-    return hashlib.sha256(np.ascontiguousarray(points).tobytes()).hexdigest()[:24]
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:24]

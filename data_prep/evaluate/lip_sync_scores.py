@@ -22,7 +22,8 @@ from asccl_jax.evals.lip_sync import (
     sound_windows,
     window_count,
 )
-from data_prep.decode import SAMPLE_RATE, Sound
+from data_prep.decode import Sound
+from data_prep.evaluate.clip_times import from_first_picture
 from data_prep.evaluate.face_networks import SyncNetwork
 from data_prep.evaluate.landmark_sources import hash_of
 from data_prep.evaluate.score_cache import ScoreCache, digest
@@ -95,7 +96,7 @@ def _scored(
     video: Path, features: VideoFeatures, sound: Sound, network: SyncNetwork, protocol: SyncProtocol
 ) -> LipSync:
     rows = nearest_frames(features.times_s, protocol.rate_fps)
-    columns = sound_columns(_from_first_frame(sound), protocol)
+    columns = sound_columns(from_first_picture(sound), protocol)
     count = window_count(len(rows), len(columns))
     heard = sound_windows(columns, count).astype(np.float32)
     voices = [network.sound(heard[first : first + _SOUND_CHUNK]) for first in range(0, count, _SOUND_CHUNK)]
@@ -160,9 +161,3 @@ def _whole(boxes: Float[np.ndarray, "t 4"]) -> Float[np.ndarray, "t 4"]:
     known = np.flatnonzero(np.isfinite(boxes).all(axis=1))
     at = np.arange(len(boxes))
     return np.column_stack([np.interp(at, known, column[known]) for column in boxes.T])
-
-
-def _from_first_frame(sound: Sound) -> Float[np.ndarray, " n"]:
-    """Samples from the moment of the first picture on."""
-    shift = round(sound.start_s * SAMPLE_RATE)
-    return np.pad(sound.samples, (shift, 0)) if shift > 0 else sound.samples[-shift:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from asccl_jax.data.selection import evenly_spaced
 from asccl_jax.evals.lip_landmarks import mouth_opening
 from asccl_jax.evals.video_evaluation import ShownClip
 from data_prep.decode import SAMPLE_RATE, BrokenMediaError, read_frames, read_sound
+from data_prep.evaluate.clip_times import from_first_picture
 from data_prep.evaluate.scored_clips import Scored
 
 __all__ = ["shown_clips"]
@@ -28,6 +29,7 @@ _FRAMES = 8
 _SIDE = 240
 _BAND = 22
 _LONGEST_S = 10.0
+_TICK = Fraction(1, 90000)
 _MARK = "synthetic media: made by asccl, manipulated facial expression"
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -51,29 +53,31 @@ def _chosen(scored: Sequence[Scored], most: int) -> list[Scored]:
 
 def _shown(one: Scored) -> ShownClip:
     videos = _videos(one)
-    frames = one.scores.frames
-    numbers = tuple(evenly_spaced(range(frames), _FRAMES))
-    kept: dict[str, list[Picture]] = {name: [] for name in videos}
     times = one.features.times_s
-    rate = 1 / float(np.median(np.diff(times))) if len(times) > 1 else 30.0
-    last = min(frames, round(_LONGEST_S * rate))
-    film, poster = _Film(rate), b""
-    for number, pictures in enumerate(_together(list(videos.values()))):
+    rows = np.arange(len(times)) if one.pairs is None else one.pairs.rows
+    numbers = tuple(evenly_spaced(rows.tolist(), _FRAMES))
+    kept: dict[str, list[Picture]] = {name: [] for name in videos}
+    filmed = rows[times[rows] - times[rows[0]] < _LONGEST_S]
+    film, poster = _Film(one.features.clock.rate_fps), b""
+    for number, pictures in zip(rows.tolist(), _together(one, videos, times[rows]), strict=False):
         if number in numbers:
             for name, picture in zip(videos, pictures, strict=True):
                 kept[name].append(_scaled(picture))
-        if number < last:
+        if number <= filmed[-1]:
             together = _side_by_side(list(videos), pictures)
-            film.add(together)
-            if number == last // 2:
+            film.add(together, float(times[number] - times[rows[0]]))
+            if number == filmed[len(filmed) // 2]:
                 poster = _jpeg(together)
-        elif number >= frames:
+        elif number >= numbers[-1]:
             break
-    film.speak(_sound(one), last / rate)
+    heard = _sound(one)
+    if heard is not None:
+        heard = heard[round(times[rows[0]] * SAMPLE_RATE) :]
+    film.speak(heard, float(times[filmed[-1]] - times[rows[0]]) + one.features.clock.period_s)
     # Pictures of a clip that was rendered smaller are shown as large as its source's.
     height = max(picture.shape[0] for pictures in kept.values() for picture in pictures)
-    rows = tuple((name, tuple(_scaled(picture, height) for picture in pictures)) for name, pictures in kept.items())
-    return ShownClip(one.scores.clip, rows, numbers, _openings(one), film.finished(), poster)
+    strips = tuple((name, tuple(_scaled(picture, height) for picture in pictures)) for name, pictures in kept.items())
+    return ShownClip(one.scores.clip, strips, numbers, _openings(one), film.finished(), poster)
 
 
 def _videos(one: Scored) -> dict[str, Path]:
@@ -86,19 +90,38 @@ def _videos(one: Scored) -> dict[str, Path]:
     return videos
 
 
-def _openings(one: Scored) -> dict[str, Float[np.ndarray, " t"]]:
+def _openings(one: Scored) -> dict[str, tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"]]]:
+    """Times and openings; what is heard at one moment of the source's time is heard at it in both."""
     found = {}
-    for name, features in (("source", one.source), ("manipulated", one.features)):
+    shift_s = 0.0 if one.pairs is None else one.pairs.shift_s
+    for name, features, late_s in (("source", one.source, 0.0), ("manipulated", one.features, shift_s)):
         if features is not None and features.landmarks is not None:
-            found[name] = mouth_opening(features.landmarks[: one.scores.frames])
+            found[name] = (features.times_s - late_s, mouth_opening(features.landmarks))
     return found
 
 
-def _together(videos: Sequence[Path]) -> Iterator[list[Picture]]:
-    for frames in zip(*(read_frames(video) for video in videos), strict=False):
-        pictures = [frame.image for frame in frames if frame.image is not None]
-        if len(pictures) == len(videos):
-            yield pictures
+def _together(one: Scored, videos: Mapping[str, Path], times_s: Float[np.ndarray, " n"]) -> Iterator[list[Picture]]:
+    """Pictures of all videos at times of the clip."""
+    wanted = dict.fromkeys(videos, times_s)
+    if one.pairs is not None and one.source is not None:
+        wanted["source"] = one.source.times_s[one.pairs.source_rows]
+    return map(list, zip(*(_at_times(video, wanted[name]) for name, video in videos.items()), strict=False))
+
+
+def _at_times(video: Path, times_s: Float[np.ndarray, " n"]) -> Iterator[Picture]:
+    """Yields the picture that is nearest to each of some rising times."""
+    place = 0
+    shown: tuple[float, Picture] | None = None
+    for frame in read_frames(video):
+        if frame.image is None:
+            continue
+        while shown is not None and place < len(times_s) and times_s[place] <= (shown[0] + frame.time_s) / 2:
+            yield shown[1]
+            place += 1
+        shown = frame.time_s, frame.image
+    while shown is not None and place < len(times_s):
+        yield shown[1]
+        place += 1
 
 
 def _sound(one: Scored) -> Float[np.ndarray, " n"] | None:
@@ -110,8 +133,7 @@ def _sound(one: Scored) -> Float[np.ndarray, " n"] | None:
                     sound = read_sound(path)
                 except BrokenMediaError:
                     continue
-                shift = round(sound.start_s * SAMPLE_RATE)
-                return np.pad(sound.samples, (shift, 0)) if shift > 0 else sound.samples[-shift:]
+                return from_first_picture(sound)
     return None
 
 
@@ -150,21 +172,24 @@ class _Film:
         self._buffer = io.BytesIO()
         self._container = av.open(self._buffer, "w", format="mp4")
         self._container.metadata["comment"] = _MARK
-        self._rate = Fraction(rate).limit_denominator(1001)
         self._video = self._container.add_stream(
-            "libx264", rate=self._rate, options={"crf": "24", "preset": "veryfast", "threads": "1"}
+            "libx264",
+            rate=Fraction(rate).limit_denominator(1001),
+            options={"crf": "24", "preset": "veryfast", "threads": "1"},
         )
         self._video.pix_fmt = "yuv420p"
+        self._video.codec_context.time_base = _TICK
         self._sound = self._container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
-        self._count = 0
+        self._last: int | None = None
 
-    def add(self, picture: Picture) -> None:
-        """Adds a frame."""
-        if not self._count:
+    def add(self, picture: Picture, time_s: float) -> None:
+        """Adds a frame that is shown at a time, the first one's 0."""
+        if self._last is None:
             self._video.height, self._video.width = picture.shape[:2]
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        frame.pts, frame.time_base = self._count, 1 / self._rate
-        self._count += 1
+        pts = round(time_s / _TICK)
+        self._last = pts if self._last is None else max(pts, self._last + 1)
+        frame.pts, frame.time_base = self._last, _TICK
         self._container.mux(self._video.encode(frame))
 
     def speak(self, samples: Float[np.ndarray, " n"] | None, seconds: float) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32, UInt8
 from asccl_jax.evals.temporal_jitter import picture_jitter
 from data_prep.clips import Clip
 from data_prep.decode import BrokenMediaError, Frame, read_frames
+from data_prep.evaluate.clip_times import ClipClock
 from data_prep.evaluate.face_crop import ClipCrop, clip_crop
 from data_prep.evaluate.landmark_sources import ClipLandmarks
 from data_prep.evaluate.score_cache import Arrays, ScoreCache, digest
@@ -77,6 +78,11 @@ class VideoFeatures:
     def frames(self) -> int:
         """Number of frames."""
         return len(self.times_s)
+
+    @property
+    def clock(self) -> ClipClock:
+        """When they are shown."""
+        return ClipClock(self.times_s)
 
     def network(self, name: str) -> Arrays | None:
         """Returns the arrays of a network, read anew each time so that memory holds few; None where it is absent."""

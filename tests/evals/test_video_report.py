@@ -13,7 +13,12 @@ from asccl_jax.evals.video_report import to_dict, to_text, write_video_report
 
 
 def clip(speaker, emotion, lag):
-    values = {"lip_landmark_distance": 0.0412345678, "mouth_correlation": 0.9, "lag_frames": lag}
+    values = {
+        "lip_landmark_distance": 0.0412345678,
+        "mouth_correlation": 0.9,
+        "lag_frames": lag,
+        "lag_ms": 100 / 3 * lag,
+    }
     lacking = {"psnr_db": "no true frames", "ssim": "no true frames"}
     return ClipScores(f"{speaker}/{emotion}/s", speaker, emotion, "s", 30, values, lacking, "src", "", "precomputed")
 
@@ -40,7 +45,10 @@ def evaluation():
                 "Ann/happy/s",
                 (("source", frames), ("happy", frames)),
                 (0, 1),
-                {"source": np.array([0.1, 0.2]), "manipulated": np.array([0.1, np.nan])},
+                {
+                    name: (np.arange(2.0), np.array([0.1, end]))
+                    for name, end in (("source", 0.2), ("manipulated", np.nan))
+                },
                 b"film",
                 b"poster",
             ),
