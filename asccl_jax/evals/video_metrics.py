@@ -247,7 +247,7 @@ class ClipScores:
       truth: Id of the clip it should equal, or nothing.
       landmarks: Where its landmarks came from, or nothing.
       sound: Whose sound lips were compared with: "own", "source" or nothing.
-      clock: How its clock differs from its source's, or nothing.
+      clock: How its clock differs from its source's, as what follows its name, or nothing.
     """
 
     clip: str

@@ -255,16 +255,17 @@ def _lag_words(clips: Sequence[ClipScores]) -> list[str]:
     words = []
     if late:
         times, frames = ([clip.values[name] for clip in late] for name in ("lag_ms", "lag_frames"))
+        verbs = "LAGS behind or runs ahead of its" if len(late) == 1 else "LAG behind or run ahead of their"
         words.append(
-            f"{_share(late, lags)} {'LAGS' if len(late) == 1 else 'LAG'} behind or run"
-            f"{'s' if len(late) == 1 else ''} ahead of {'its' if len(late) == 1 else 'their'} source against the sound,"
-            f" by {_range(times, 0)} ms ({_range(frames, 1)} frames)."
+            f"{_share(late, lags)} {verbs} source against the sound, by {_range(times, 0)} ms"
+            f" ({_range(frames, 1)} frames)."
         )
     elif lags and not clocks:
         words.append(f"No lag in {'the clip' if len(lags) == 1 else f'any of {len(lags)} clips'}.")
     if clocks:
         first = clocks[0]
-        words.append(f"{_share(clocks, clips)} of ANOTHER CLOCK than the source: of {first.clip}, {first.clock}.")
+        has = "has" if len(clocks) == 1 else "have"
+        words.append(f"{_share(clocks, clips)} {has} ANOTHER CLOCK than the source: {first.clip} {first.clock}.")
     return words
 
 

@@ -137,12 +137,12 @@ def _other_clock(features: VideoFeatures, source: VideoFeatures) -> str:
         return ""
     if _apart_s(features, source):
         return (
-            f"it plays at {first.rate_fps:.4g} and its source at {second.rate_fps:.4g} frames a second: the same"
+            f"plays at {first.rate_fps:.4g} and its source at {second.rate_fps:.4g} frames a second: the same"
             f" {features.frames} frames take {first.span_s:.2f} s instead of {second.span_s:.2f} s"
         )
     if not alike(first, second):
         most = float(np.abs(first.times_s - second.times_s).max())
-        return f"its frames are shown up to {1000 * most:.0f} ms earlier or later than its source's"
+        return f"shows its frames up to {1000 * most:.0f} ms earlier or later than its source"
     return ""
 
 

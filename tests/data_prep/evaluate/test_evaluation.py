@@ -1,6 +1,7 @@
 """Whole evaluations of tiny clips: known lags, exact truths, refusals by name, the same bytes every time."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from PIL import Image
 
 from asccl_jax.errors import InputError
 from asccl_jax.evals.video_metrics import METRICS
+from asccl_jax.evals.video_report import to_text
 from data_prep.evaluate import command, lip_sync_scores, video_features
 from data_prep.evaluate.evaluation import evaluate
 from data_prep.evaluate.evaluation_run import EvaluationSettings
@@ -69,6 +71,23 @@ def scores(evaluation, clip):
 def test_a_known_shift_is_the_lag(evaluation):
     assert scores(evaluation, "Ann/happy/s1").values["lag_frames"] == 0
     assert scores(evaluation, "Bob/sad/s1").values["lag_frames"] == 3
+
+
+def test_another_pace_and_a_late_sound_are_no_exact_copies(clips, tmp_path):
+    for name in ("source", "real"):
+        shutil.copytree(clips / name, tmp_path / name)
+    write_clip(tmp_path / "fake", "slow", fps=25)
+    write_clip(tmp_path / "fake", "sound", delay=3200)
+    write_list(tmp_path / "fake", ("slow.mp4", "Ann", "happy", "s1"), ("sound.mp4", "Bob", "sad", "s1"))
+    found = evaluated(tmp_path, tmp_path / "work")
+    slow, late = (scores(found, clip) for clip in ("Ann/happy/s1", "Bob/sad/s1"))
+    assert "plays at 25 and its source at 30 frames a second" in slow.clock
+    assert slow.values["lag_ms"] == pytest.approx(1000 * np.mean(np.arange(16) * (1 / 25 - 1 / 30)), abs=1)
+    assert slow.values["lip_landmark_distance"] > 0.01 and "psnr_db" in slow.lacking
+    assert late.values["lag_ms"] == pytest.approx(-200, abs=1) and late.clock == ""
+    words = to_text(found)
+    assert "No lag" not in words
+    assert "LAG" in words and "ANOTHER CLOCK than the source: Ann/happy/s1 plays at 25" in words
 
 
 def test_an_exact_copy_is_at_no_distance_and_of_highest_quality(evaluation):

@@ -32,11 +32,11 @@ def course(frames, shift=0):
     return 4 + 3 * np.sin(0.9 * at + 0.02 * at**2)
 
 
-def write_clip(folder, name, *, frames=16, shift=0, size=SIZE, landmarks=True, sound=True, first=0):
-    """Writes NAME.mp4 and NAME.npz; the mouth is `shift` frames late."""
+def write_clip(folder, name, *, frames=16, shift=0, size=SIZE, landmarks=True, sound=True, first=0, fps=30, delay=0):
+    """Writes NAME.mp4 and NAME.npz; the mouth is `shift` frames late, the sound `delay` samples."""
     folder.mkdir(parents=True, exist_ok=True)
-    samples = voice(1)[0][: frames * 16000 // 30] if sound else None
-    write_video(folder / f"{name}.mp4", frames, samples=samples, size=size, first=first)
+    samples = np.r_[np.zeros(delay, np.float32), voice(1)[0][: frames * 16000 // 30]] if sound else None
+    write_video(folder / f"{name}.mp4", frames, samples=samples, size=size, first=first, fps=fps)
     if landmarks:
         points = np.stack([face(opening, size) for opening in course(frames, shift)])
         np.savez(folder / f"{name}.npz", landmarks68=points)
