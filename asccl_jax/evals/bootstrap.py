@@ -149,7 +149,7 @@ def interval_note(figures: Iterable[Interval | None]) -> str:
         phrases.append(phrase + (f" of {within.pop()}" if len(within) == 1 else ""))
     if shown:
         return f"95 % intervals over {' or '.join(phrases)}"
-    return f"no intervals, as {' or '.join(phrases) or 'no units'} are too few ({LEAST_UNITS} are needed)"
+    return f"no intervals ({' or '.join(phrases) or 'no units'}; {LEAST_UNITS} are needed)"
 
 
 def mean(values: Float[np.ndarray, " n"], units: Units) -> Interval:

@@ -11,7 +11,8 @@ from jaxtyping import Float
 from asccl_jax.data.frames import FrameStore
 from asccl_jax.data.schema import ComparisonRecord
 from asccl_jax.errors import InputError
-from asccl_jax.evals.bootstrap import wins
+from asccl_jax.evals import bootstrap
+from asccl_jax.evals.bootstrap import Interval, Units
 from asccl_jax.evals.metric_baselines import pixel_differences
 from asccl_jax.evals.metric_evaluation import PIXELS, Candidate
 from asccl_jax.evals.metric_scores import DRAWS, metric_losses, score_comparisons
@@ -36,8 +37,8 @@ class ClipLoss:
 
     row: str
     key_clip: str
-    face: float
-    mouth: float
+    face: Interval
+    mouth: Interval
     below: dict[str, float]
 
 
@@ -92,15 +93,19 @@ def _by_clip(
     row: str, losses: dict[str, Float[np.ndarray, " n"]], comparisons: Sequence[ComparisonRecord]
 ) -> list[ClipLoss]:
     clips = list(dict.fromkeys(record.key_clip for record in comparisons))
+    # All frames are of one pair of clips: there is nothing to resample.
+    pair = Units("clip pair", np.zeros(len(comparisons) // len(clips), np.int64))
     of_clip = {clip: np.array([record.key_clip == clip for record in comparisons]) for clip in clips}
     return [
         ClipLoss(
             row=row,
             key_clip=clip,
-            face=float(losses["face"][of_clip[clip]].mean()),
-            mouth=float(losses["mouth"][of_clip[clip]].mean()),
+            face=bootstrap.mean(losses["face"][of_clip[clip]], pair),
+            mouth=bootstrap.mean(losses["mouth"][of_clip[clip]], pair),
             below={
-                other: float(wins(losses["mouth"][of_clip[clip]], losses["mouth"][of_clip[other]]).mean())
+                other: bootstrap.ordered_share(
+                    losses["mouth"][of_clip[clip]], losses["mouth"][of_clip[other]], pair
+                ).value
                 for other in clips
                 if other != clip
             },
@@ -109,27 +114,21 @@ def _by_clip(
     ]
 
 
-def clip_grid(query: str, losses: Sequence[ClipLoss], frames: int) -> Grid:
-    """Returns the losses as a table.
-
-    Args:
-      query: The query clip.
-      losses: A row each.
-      frames: How many frames each is the mean of.
-    """
+def clip_grid(query: str, losses: Sequence[ClipLoss]) -> Grid:
+    """Returns the losses as a table."""
     rows = tuple(
         (
             loss.row,
             loss.key_clip,
-            f"{loss.face:.3g}",
-            f"{loss.mouth:.3g}",
+            f"{loss.face.value:.3g}",
+            f"{loss.mouth.value:.3g}",
             "; ".join(f"{share:.2f} below {clip}" for clip, share in loss.below.items()),
         )
         for loss in losses
     )
     note = (
-        f"Mean loss of {query} against each key clip at the same {frames} frame positions. No intervals: frames of one"
-        " pair of clips are not independent. An untrained network may rank the clips as well:"
-        " no evidence of learning."
+        f"Mean loss of {query} against each key clip at the same {losses[0].face.count} frame positions."
+        " No intervals: frames of one pair of clips are not independent. An untrained network may rank the clips as"
+        " well: no evidence of learning."
     )
     return Grid("Clip against clips", note, ("row", "key clip", "whole face", "mouth", "share of frames, mouth"), rows)

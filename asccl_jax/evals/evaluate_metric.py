@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -119,6 +118,7 @@ def _compare_clips(options: argparse.Namespace) -> int:
     from asccl_jax.evals.clip_losses import clip_comparisons, clip_grid, clip_losses
     from asccl_jax.evals.metric_scores import count_images
     from asccl_jax.evals.metric_text import align
+    from asccl_jax.evals.report_page import json_text
 
     split = options.split or _split_of_clip(options.records, options.clip_query)
     frames = FrameStore(options.records, split)
@@ -128,12 +128,12 @@ def _compare_clips(options: argparse.Namespace) -> int:
         total=len(candidates) * count_images(comparisons), unit="image", dynamic_ncols=True, disable=None
     ) as bar:
         losses = clip_losses(candidates, frames, comparisons, draws=options.draws, advance=bar.update)
-    grid = clip_grid(options.clip_query, losses, len({record.group for record in comparisons}))
+    grid = clip_grid(options.clip_query, losses)
     sys.stdout.write(f"{grid.title}\n{grid.note}\n\n{align(grid.headings, grid.rows)}\n")
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
-        content = json.dumps([dataclasses.asdict(loss) for loss in losses], indent=1)
-        (options.output / "clips.json").write_text(content + "\n", encoding="utf-8")
+        content = json_text([dataclasses.asdict(loss) for loss in losses])
+        (options.output / "clips.json").write_text(content, encoding="utf-8")
     return 0
 
 

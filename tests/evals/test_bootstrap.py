@@ -77,7 +77,7 @@ def test_few_units_give_no_interval_and_the_note_says_so():
     figure = bootstrap.mean(np.arange(5.0), few)
     assert not figure.known and not figure.clear
     assert figure.text(1) == "2.0"
-    assert interval_note([figure]) == "no intervals, as 5 clips of 3 speakers are too few (6 are needed)"
+    assert interval_note([figure]) == "no intervals (5 clips of 3 speakers; 6 are needed)"
     seven = bootstrap.mean(np.arange(7.0), single(7))
     assert interval_note([figure, None, seven]) == "95 % intervals over 7 clips"
 

@@ -72,7 +72,7 @@ def test_what_was_trained_on_is_said_where_there_is_nothing_else(workdir: Path, 
     records = write_talking_records(tmp_path / "records", {"train": {"A/sad/1": range(7)}})
     html = write_training_report(run, records).read_text()
     assert "it was trained on" in html and "1 + 1 sequences" in html
-    assert "NOT clearly more [0.0, 0.0]" in html
+    assert "NOT clearly more: 0.0 dB, no intervals (1 clip" in html
 
 
 def test_only_as_many_sequences_as_asked_for_are_drawn(workdir: Path, tmp_path: Path):

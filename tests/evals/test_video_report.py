@@ -79,7 +79,8 @@ def test_the_file_is_strict_json_of_seven_digits_without_times(evaluation):
     assert text == json.dumps(to_dict(evaluation), allow_nan=False)
     read = json.loads(text)
     assert read["figures"]["lip_landmark_distance"]["overall"]["value"] == 0.04123457
-    assert read["figures"]["fad_resnetface18"]["overall"] == {"value": 2.5, "low": None, "high": None, "count": 1}
+    pooled = {"value": 2.5, "low": None, "high": None, "count": 1, "unit": "", "units": 0, "within": ""}
+    assert read["figures"]["fad_resnetface18"]["overall"] == pooled
     assert read["clips"][0]["lacking"]["ssim"] == "no true frames"
     assert read["missing_networks"] == {"syncnet": "get syncnet_v2.model from somewhere"}
 
