@@ -3,13 +3,16 @@
 import dataclasses
 import functools
 import json
+import weakref
 
+import numpy as np
 import pytest
 
+from asccl_jax.data.aligned_frames import AlignedClips, AlignedFrame, RenderedClip
 from asccl_jax.evals import renderer_evaluation
 from asccl_jax.evals.evaluate_renderer import main
 from asccl_jax.evals.landmark_probe import train_probe
-from asccl_jax.evals.renderer_evaluation import COPY
+from asccl_jax.evals.renderer_evaluation import COPY, Candidate
 from asccl_jax.models.renderer import Renderer
 from asccl_jax.saved_renderer import save_renderer
 from tests.evals.talking_records import LOWER, write_edit, write_talking_records
@@ -94,3 +97,29 @@ def test_bad_input_is_named(place, tmp_path, capsys, more, said):
     given = [word.format(place=place) for word in more]
     assert main([*words(place, *given), "--output", str(tmp_path)]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_scoring_a_long_clip_holds_a_few_frames_of_it():
+    alive: weakref.WeakSet[AlignedFrame] = weakref.WeakSet()
+    most = []
+
+    class LongClips(AlignedClips):
+        def facts(self, clip):
+            return []
+
+        def _load(self, clip, frame):
+            picture = np.full((32, 32, 3), 40 + frame % 100, np.uint8)
+            mask = np.full((32, 32, 1), 255, np.uint8)
+            middle, box = np.array([16, 20], np.int32), np.array([4, 4, 28, 28], np.float32)
+            loaded = AlignedFrame(
+                picture, picture, picture, picture, mask, middle, box, np.zeros((14, 2), np.int64), 32
+            )
+            alive.add(loaded)
+            most.append(len(alive))
+            return loaded
+
+    clip = RenderedClip("A/neutral/1", "A", "neutral", "1", "validation", 30.0, ((0, 199),))
+    candidates = [Candidate(name, Renderer(drawn_networks(TINY, seed), TINY), "") for seed, name in enumerate("ab")]
+    scores, pictures = renderer_evaluation._score_own(candidates, LongClips(32, cache_bytes=0), clip)
+    assert set(scores) == {"a", "b"} and len(pictures.rows) == 5
+    assert max(most) < 20
