@@ -61,6 +61,10 @@ def score_fake(run: Run, matched: Matched, features: VideoFeatures | str, seen: 
     pairs = None
     if source is not None and matched.source is not None:
         pairs = beside(features.clock, source.clock, run.sound_shift(clip, matched.source))
+        if not len(pairs.rows):
+            reason = f"its sound comes {pairs.shift_s:+.2f} s beside that of its source: no picture of both at one time"
+            run.refused.append(Refusal("fake", clip.clip_id, reason))
+            return None
     other = against_source(features, source, pairs, remark, run.networks.missing)
     scores.add(other.values, other.lacking)
     sound = run.sound(clip, matched.source)
@@ -142,7 +146,7 @@ def _other_clock(features: VideoFeatures, source: VideoFeatures) -> str:
         )
     if not alike(first, second):
         most = float(np.abs(first.times_s - second.times_s).max())
-        return f"shows its frames up to {1000 * most:.0f} ms earlier or later than its source"
+        return f"has as many frames as its source, at times up to {1000 * most:.0f} ms apart"
     return ""
 
 
