@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Int, Int32
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
 from asccl_jax.geometry import raster
-from asccl_jax.geometry.camera import CROP_SIZE, to_image_space
-from asccl_jax.geometry.flame import joint_motions, joint_rotations, pose_feature, skin
+from asccl_jax.geometry.camera import CROP_SIZE, crop_pixels, to_image_space
+from asccl_jax.geometry.flame import contour_rows, joint_motions, joint_rotations, pose_feature, skin
 from asccl_jax.geometry.head_model import HeadModel
 from asccl_jax.geometry.shading import NORMAL_LIMIT, SHAPE_GREY, lamp_shading
 from asccl_jax.geometry.vertex_normals import normal_sums, normals_from_sums
@@ -78,6 +78,7 @@ class ShapeRenderer:
         self._drawn_faces = faces[drawn]
         self._moving_faces = faces[moves]
         self._moving_numbers = np.flatnonzero(moves[drawn]).astype(np.int32)
+        self._landmark_corners, self._landmark_weights = self._contour_and_inner_landmarks(head)
         still = order, faces[~moves], np.flatnonzero(~moves[drawn]).astype(np.int32)
         self._draw = jax.jit(self._images)
         self._still, self._still_sums, self._behind = self._draw_still(head, shaped, len(moved), *still)
@@ -98,6 +99,23 @@ class ShapeRenderer:
     def vertices(self, coefficients: Float[Array, "n c"]) -> Float[Array, "n v 3"]:
         """Returns the heads' vertices in metres, posed as the template is; arguments as calling."""
         return self._ordered_vertices(coefficients)[:, self._places]
+
+    def landmarks(self, coefficients: Float[Array, "n c"]) -> Float[Array, "n 68 2"]:
+        """Returns what a detector finds in the heads' pictures, x and y in pixels; arguments as calling."""
+        corners = self._ordered_vertices(coefficients)[:, self._landmark_corners]
+        weights = jnp.asarray(self._landmark_weights.astype(corners.dtype))
+        points = jnp.sum(corners * weights[None, ..., None], axis=-2)
+        return crop_pixels(to_image_space(points, self._cameras(points)), crop_size=self.size)
+
+    def _contour_and_inner_landmarks(
+        self, head: HeadModel
+    ) -> tuple[Int[np.ndarray, "68 3"], Float[np.ndarray, "68 3"]]:
+        """Corners of the triangles that have the landmarks, in this renderer's order, and the places in them."""
+        # Only the template turns the head, on which the contour depends.
+        row = int(contour_rows(joint_rotations(jnp.asarray(self._pose, jnp.float32)))[0])
+        faces = np.concatenate([head.dynamic_landmark_faces[row], head.static_landmark_faces])
+        weights = np.concatenate([head.dynamic_landmark_weights[row], head.static_landmark_weights])
+        return self._places[head.faces[faces]], weights.astype(np.float64)
 
     def _moving_vertices(self, head: HeadModel) -> np.ndarray:
         """Whether each vertex is elsewhere for some coefficients."""
@@ -174,12 +192,14 @@ class ShapeRenderer:
         return self._paint(vertices, points, self._seen_faces(points))
 
     def _points(self, vertices: Float[Array, "n v 3"]) -> Float[Array, "n v 3"]:
-        camera = jnp.broadcast_to(jnp.asarray(self._camera.astype(vertices.dtype)), (len(vertices), 3))
-        points = to_image_space(vertices, camera)
+        points = to_image_space(vertices, self._cameras(vertices))
         # Depth grows with the picture, as in the bridge's views. Weights of small triangles add up to less than 1, and
         # with the offset that moves them forward: which of two close surfaces is seen depends on the scale of depth.
         depth = points[..., 2:] * (self.size / CROP_SIZE) + DEPTH_OFFSET
         return jnp.concatenate([points[..., :2], depth], axis=-1)
+
+    def _cameras(self, points: Float[Array, "n v 3"]) -> Float[Array, "n 3"]:
+        return jnp.broadcast_to(jnp.asarray(self._camera.astype(points.dtype)), (len(points), 3))
 
     def _seen_faces(self, points: Float[Array, "n v 3"]) -> Int32[Array, "n h w"]:
         moving = self._drawn_faces[self._moving_numbers]

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import FrozenMetric
+from asccl_jax.geometry.face_box import landmark_box
 from asccl_jax.geometry.shape_images import ShapeRenderer
 from asccl_jax.losses import asccl_loss
 from asccl_jax.sampling import Box, map_sizes, sample_locations
@@ -26,11 +27,12 @@ class MeshSupervision:
     """Draws windows of coefficients on one template head and compares them by the metric.
 
     Attributes:
-      renderer: Draws them; its pictures are resized to the metric's size where they have another.
+      renderer: Draws them; both pictures are cut to the box of the source's face, as the metric's training data is, and
+        resized to the metric's size.
       metric: The judge; it does not move.
       frames_per_step: How many frames of a batch are compared, other ones at each call; all if None. Under `pmap`, so
         many of each device's rows; where an update takes several passes, so many of each pass's.
-      within: Part of the picture in which places are compared; all of it if None, as in the paper.
+      within: Part of the face's box in which places are compared; all of it if None, as in the paper.
     """
 
     renderer: ShapeRenderer
@@ -62,7 +64,9 @@ class MeshSupervision:
         settings = self.metric.settings
         sizes, counts = map_sizes(settings.image_size), settings.centre_counts
         locations = sample_locations(location_key, sizes, counts, border=settings.border, within=self.within)
-        loss, _ = asccl_loss(self.metric, self._draw(query), self._draw(target), location_key, locations=locations)
+        box = landmark_box(self.renderer.landmarks(target.astype(jnp.float32)))
+        images = self._draw(query), self._draw(target)
+        loss, _ = asccl_loss(self.metric, *images, location_key, face_box=box, locations=locations)
         return loss
 
     def _draw(self, coefficients: Float[Array, "n c"]) -> Float[Array, "n h w 3"]:

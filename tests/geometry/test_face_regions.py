@@ -1,10 +1,9 @@
-"""The lower face reaches from the lips to the chin, wherever the camera puts them."""
-
-import dataclasses
+"""The lower face reaches from the lips to the chin of the face's box, wherever the camera puts it."""
 
 import numpy as np
 
 from asccl_jax.data.codes import CodeDict
+from asccl_jax.geometry.face_box import landmark_box
 from asccl_jax.geometry.face_regions import lower_face
 from DECA_torch_bridge.head_assets import builtin_assets
 from DECA_torch_bridge.head_export import head_model
@@ -21,7 +20,8 @@ def test_it_is_where_the_bridge_draws_lips_and_chin():
     rasteriser, shader = fastest_backend()
     codes = template((8.0, 0.01, -0.01))
     marks = Renderer(assets, rasteriser=rasteriser, shader=shader).renders(codes).landmarks[0]
-    places = (marks + 0.5) / 224
+    left, top, right, bottom = landmark_box(marks)
+    places = (marks + 0.5 - (left, top)) / (right - left, bottom - top)
     first_row, last_row, first_column, last_column = lower_face(head_model(assets), codes)
     lips, chin = places[48:68], places[8]
     # The bridge's outline is what a camera sees of the chin, the box ends at the chin's own landmark.
@@ -30,11 +30,9 @@ def test_it_is_where_the_bridge_draws_lips_and_chin():
     assert first_column < lips[:, 0].min() < lips[:, 0].max() < last_column
 
 
-def test_it_follows_the_camera_and_stays_in_the_picture():
+def test_it_is_a_part_of_the_face_whatever_the_camera_and_stays_in_it():
     head = head_model(builtin_assets())
-    codes = template((8.0, 0.0, 0.0))
-    left = dataclasses.replace(codes, cam=codes.cam + np.array([[0, -0.02, 0]], np.float32))
-    shift = np.subtract(lower_face(head, codes), lower_face(head, left))
-    np.testing.assert_allclose(shift, [0, 0, 0.08, 0.08], atol=1e-5)  # half the picture is 1, the scale 8
-    near = dataclasses.replace(codes, cam=np.array([[40.0, 0, 0]], np.float32))
-    assert all(0 <= value <= 1 for value in lower_face(head, near))
+    region = lower_face(head, template((8.0, 0.0, 0.0)))
+    for camera in ((8.0, -0.02, 0.01), (40.0, 0.0, 0.0)):
+        np.testing.assert_allclose(lower_face(head, template(camera)), region, atol=1e-5)
+    assert all(0 <= value <= 1 for value in region)

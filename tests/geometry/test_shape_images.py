@@ -101,6 +101,13 @@ def test_vertices_are_those_of_the_posed_head(renderer):
     np.testing.assert_allclose(jax.jit(renderer.vertices)(jnp.asarray(coefficients)), expected, atol=1e-7)
 
 
+def test_landmarks_are_those_a_detector_sees_of_the_posed_head(renderer):
+    coefficients = coefficients_of(2)
+    codes = posed_codes(golden_template(), coefficients)
+    seen = renders_of(golden_assets(), codes, SIZE).landmarks
+    np.testing.assert_allclose(jax.jit(renderer.landmarks)(jnp.asarray(coefficients)), seen, atol=1e-3)
+
+
 def torch_gradient(coefficients, pull):
     """Through the bridge's drawing, in float64; which triangles are seen is float32 there as well."""
     template, assets = golden_template(), golden_assets()

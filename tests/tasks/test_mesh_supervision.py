@@ -7,6 +7,8 @@ import pytest
 
 from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import FrozenMetric
+from asccl_jax.geometry.face_box import landmark_box
+from asccl_jax.geometry.face_crop import crop_faces
 from asccl_jax.geometry.shape_images import ShapeRenderer
 from asccl_jax.losses import asccl_loss
 from asccl_jax.sampling import map_sizes, sample_locations
@@ -32,12 +34,17 @@ def windows():
     return generated, source
 
 
-def test_it_is_the_metric_of_the_drawn_heads(renderer, windows):
+def faces(renderer, generated, source):
+    """Both drawn heads, cut to the faces of the source."""
+    box = landmark_box(renderer.landmarks(source.reshape(6, 51)))
+    return [crop_faces(2 * renderer(values.reshape(6, 51)) - 1, box, 36) for values in (generated, source)]
+
+
+def test_it_is_the_metric_of_the_drawn_faces(renderer, windows):
     generated, source = windows
     key = jax.random.key(4)
     found = jax.jit(MeshSupervision(renderer, METRIC, None).__call__)(generated, source, key)
-    images = [2 * renderer(values.reshape(6, 51)) - 1 for values in (generated, source)]
-    expected, _ = jax.jit(asccl_loss)(METRIC, *images, jax.random.split(key)[1])
+    expected, _ = jax.jit(asccl_loss)(METRIC, *faces(renderer, generated, source), jax.random.split(key)[1])
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     assert found > 0
 
@@ -62,7 +69,7 @@ def test_a_part_of_the_picture_is_compared_alone(renderer, windows):
     generated, source = windows
     box = (0.5, 1.0, 0.0, 1.0)
     found = jax.jit(MeshSupervision(renderer, METRIC, None, box).__call__)(generated, source, jax.random.key(4))
-    images = [2 * renderer(values.reshape(6, 51)) - 1 for values in (generated, source)]
+    images = faces(renderer, generated, source)
     location_key = jax.random.split(jax.random.key(4))[1]
     sizes = map_sizes(SETTINGS.image_size)
     places = sample_locations(location_key, sizes, SETTINGS.centre_counts, border=SETTINGS.border, within=box)
