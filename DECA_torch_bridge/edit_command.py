@@ -24,6 +24,7 @@ from asccl_jax.data.growing_folder import file_facts, growing_folder, is_made
 from asccl_jax.data.manifest import FrameIndex, Manifest, read_manifest
 from asccl_jax.data.records import file_sha256
 from asccl_jax.data.schema import RenderRecord
+from asccl_jax.data.test_speakers import reported_split
 from asccl_jax.data.track_list import clip_file_name
 from asccl_jax.data.twins import find_twins
 from asccl_jax.errors import InputError, exit_on_input_error, writing
@@ -204,7 +205,7 @@ def _asked(
 ) -> Iterator[tuple[str, Callable[[CodeDict], CodeDict], Path]]:
     """Yields clip, edit and output folder of all that was asked for."""
     if options.twins:
-        twins = find_twins(manifest)
+        twins = find_twins(manifest, reported_split(manifest.splits))
         if not twins:
             raise InputError(
                 f"--twins {options.records}: no held-out neutral clip has a clip of the same performance in an emotion;"

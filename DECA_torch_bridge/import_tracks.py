@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from asccl_jax.data.test_speakers import TEST_SPEAKERS
 from asccl_jax.data.track_list import LIST_NAME, TrackEntry, TrackList, codes_path, write_track_list
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.file_names import name_hash, readable
@@ -22,29 +23,44 @@ MEAD_VALIDATION_SPEAKER = "M023"
 
 
 def hold_out(
-    clips: Sequence[tuple[str, str, str]], *, validation: Sequence[str] = (), share: float = 0.1
+    clips: Sequence[tuple[str, str, str]],
+    *,
+    validation: Sequence[str] = (),
+    share: float = 0.1,
+    test: Sequence[str] | None = None,
 ) -> dict[str, str]:
-    """Returns the split, "train" or "validation", of each clip by its id.
+    """Returns the split, "train", "validation" or "test", of each clip by its id.
 
-    Named speakers and clips are held out. Else MEAD holds out M023, as published. Else a share of the speakers, at
-    least one, in an order that depends on nothing but their names; of a single speaker, that share of the clips of
-    each emotion that has several.
+    Nothing trains on "test" or selects by it: named speakers and clips, else MEAD's test speakers, unless nobody else
+    is there. Of the rest, named speakers and clips are held out for validation. Else MEAD holds out M023, as published.
+    Else a share of the speakers, at least one, in an order that depends on nothing but their names; of a single
+    speaker, that share of the clips of each emotion that has several.
 
     Args:
       clips: Id, speaker and emotion of each.
       validation: Names of speakers or ids of clips to hold out.
       share: How much else.
+      test: Names of speakers or ids of clips to report on; None takes MEAD's.
 
     Raises:
       InputError: A name is not there, a share makes no sense, or nothing is left to train on.
     """
     if not 0 <= share < 1:
         raise InputError(f"--validation-share {share}: expected at least 0 and less than 1")
+    everybody = sorted({speaker for _, speaker, _ in clips})
+    for option, named in (("--validation", validation), ("--test", test or ())):
+        if unknown := sorted(set(named) - set(everybody) - {clip for clip, _, _ in clips}):
+            shown = ", ".join(everybody[:8]) + (", ..." if len(everybody) > 8 else "")
+            raise InputError(f"{option} {', '.join(unknown)}: neither a clip's id nor among the speakers {shown}")
+    reported = set(test if test is not None else TEST_SPEAKERS["mead"] if _others(everybody) else ())
+    splits = {clip: "test" for clip, speaker, _ in clips if {clip, speaker} & reported}
+    clips = [entry for entry in clips if entry[0] not in splits]
+    if both := sorted(set(validation) - {name for clip, speaker, _ in clips for name in (clip, speaker)}):
+        raise InputError(
+            f"--validation {', '.join(both)}: kept to report on, so nothing may be selected by it; name others, or"
+            " --test NAME ... to report on"
+        )
     speakers = sorted({speaker for _, speaker, _ in clips})
-    unknown = sorted(set(validation) - set(speakers) - {clip for clip, _, _ in clips})
-    if unknown:
-        shown = ", ".join(speakers[:8]) + (", ..." if len(speakers) > 8 else "")
-        raise InputError(f"--validation {', '.join(unknown)}: neither a clip's id nor among the speakers {shown}")
     held_out = set(validation)
     if not held_out and MEAD_VALIDATION_SPEAKER in speakers and len(speakers) > 1 and share:
         held_out = {MEAD_VALIDATION_SPEAKER}
@@ -53,9 +69,9 @@ def hold_out(
     elif not held_out:
         for emotion in {emotion for _, _, emotion in clips}:
             held_out |= set(_picked([clip for clip, _, found in clips if found == emotion], share))
-    splits = {clip: "validation" if {clip, speaker} & held_out else "train" for clip, speaker, _ in clips}
+    splits |= {clip: "validation" if {clip, speaker} & held_out else "train" for clip, speaker, _ in clips}
     if "train" not in splits.values():
-        raise InputError("--validation names every clip: none is left to train on")
+        raise InputError("--validation and --test name every clip: none is left to train on")
     return splits
 
 
@@ -66,6 +82,7 @@ def import_tracks(
     annotations: Path | None = None,
     validation: Sequence[str] = (),
     share: float = 0.1,
+    test: Sequence[str] | None = None,
 ) -> tuple[TrackList, list[Problem]]:
     """Writes a directory of tracks of published files; returns its list and what was left out.
 
@@ -75,6 +92,7 @@ def import_tracks(
       annotations: Folder of Aff-Wild2's `VIDEO.txt`; None looks beside the code dicts.
       validation: Speakers or clips to hold out.
       share: How much to hold out, where nobody is named.
+      test: Speakers or clips to report on; None takes MEAD's test speakers.
 
     Raises:
       InputError: The source holds neither layout or no usable clip, or the output is in use.
@@ -96,7 +114,7 @@ def import_tracks(
         reason = f"; first of all {problems[0].subject}: {problems[0].reason}" if problems else ""
         raise InputError(f"{source}: none of {len(problems)} clips can be used{reason}")
     named = [(item.clip, item.speaker, item.emotion) for item, _ in clips]
-    splits = hold_out(named, validation=validation, share=share)
+    splits = hold_out(named, validation=validation, share=share, test=test)
     entries = {
         item.clip: TrackEntry(item.speaker, item.emotion, item.sentence, splits[item.clip], frames, item.frame_emotions)
         for item, frames in clips
@@ -105,6 +123,7 @@ def import_tracks(
         "layout": kind,
         "validation": list(validation),
         "validation_share": share,
+        "test": None if test is None else list(test),
         "left_out": [[problem.subject, problem.reason] for problem in problems],
     }
     tracks = TrackList(readable(source.resolve().name), entries, settings)
@@ -130,6 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--validation-share", type=float, default=0.1, help="of the speakers, where none is named (0.1)"
     )
+    parser.add_argument(
+        "--test", nargs="*", metavar="NAME", help="speakers or clips to report on (default: MEAD's test speakers)"
+    )
     options = parser.parse_args(arguments)
     require_writable_folder(options.output)
     tracks, problems = import_tracks(
@@ -138,16 +160,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         annotations=options.annotations,
         validation=options.validation,
         share=options.validation_share,
+        test=options.test,
     )
     for problem in problems:
         sys.stderr.write(f"left out: {problem.subject}: {problem.reason}\n")
-    held_out = sum(entry.split == "validation" for entry in tracks.clips.values())
+    held_out = sum(entry.split != "train" for entry in tracks.clips.values())
     frames = sum(entry.frames for entry in tracks.clips.values())
     sys.stdout.write(
         f"{options.output}: {len(tracks.clips)} clips, {held_out} of them held out, {frames:,} frames; "
         f"{len(problems)} clips left out\n"
     )
     return 0
+
+
+def _others(speakers: Iterable[str]) -> bool:
+    return bool(set(speakers) - set(TEST_SPEAKERS["mead"]))
 
 
 def _picked(names: Iterable[str], share: float) -> list[str]:

@@ -18,11 +18,12 @@ from data_prep.layouts import LAYOUTS
 from data_prep.pipeline import prepare
 from data_prep.report import summarise
 from data_prep.settings import Preparation, RunnerSettings
+from data_prep.splits import named_speakers
 
 __all__ = ["main"]
 
 _EXAMPLES = """examples:
-  MEAD as downloaded, with face-alignment's landmarks, W021 held out:
+  MEAD as downloaded, with face-alignment's landmarks, W021 held out and the papers' six speakers kept to report on:
     python -m data_prep /data/MEAD --layout mead --output records/mead
   the pairs of the published list instead of one's own alignment:
     python -m data_prep /data/MEAD --layout mead --output records/mead --pairs-from aligned_path36.json
@@ -113,7 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     pairs.add_argument("--band", type=float, default=0.25, help="reach of a path off the diagonal, 0 to 1 (0.25)")
     pairs.add_argument("--max-hold", type=int, default=2, help="stretch speech at most this plus 1 times (2)")
-    pairs.add_argument("--validation-speakers", default="", help="speakers held out, as W021,M030")
+    pairs.add_argument("--validation-speakers", default="", help="speakers held out to select by, as W021,M031")
+    pairs.add_argument(
+        "--test-speakers",
+        help="speakers kept to report on, as M003,W015, or none (default: those of the papers for mead and ravdess, or"
+        " what the list marks)",
+    )
 
     work = parser.add_argument_group("where it runs")
     work.add_argument("--workers", type=int, default=_cores(), help="processes of the local runner (all cores)")
@@ -155,7 +161,8 @@ def _settings(options: argparse.Namespace) -> Preparation:
         transcripts=options.transcripts,
         pairs_from=options.pairs_from,
         pairs_to=options.export_pairs,
-        validation_speakers=tuple(filter(None, options.validation_speakers.split(","))),
+        validation_speakers=named_speakers(options.validation_speakers),
+        test_speakers=None if options.test_speakers is None else named_speakers(options.test_speakers),
         shard_bytes=int(options.shard_size * 1e6),
         runner=RunnerSettings(workers=options.workers, runner=options.runner, beam_options=options.beam_options),
         keep_work=options.keep_work,

@@ -40,7 +40,7 @@ class Clip:
       video: Video file, or a folder of numbered frames.
       audio: Sound file, or None where the sound is in the video file.
       landmarks: Landmark file given for this very clip, or None to look beside the video.
-      split: "train" or "validation" where the input says so.
+      split: "train", "validation" or "test" where the input says so.
     """
 
     clip_id: str

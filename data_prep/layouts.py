@@ -265,8 +265,8 @@ def _find_listed(table: Path) -> Found:
     """A CSV with the columns path, speaker, emotion, sentence and, if wanted, split, take, audio, landmarks."""
     for number, row in read_csv(table, ("path", "speaker", "emotion", "sentence")).items():
         split, take = row.get("split") or None, row.get("take") or ""
-        if split not in (None, "train", "validation"):
-            raise InputError(f"{table}, line {number}: split {split!r}: expected train, validation or nothing")
+        if split not in (None, "train", "validation", "test"):
+            raise InputError(f"{table}, line {number}: split {split!r}: expected train, validation, test or nothing")
         subject = row["path"] or f"{table.name}, line {number}"
         empty = [column for column in ("path", "speaker", "emotion", "sentence") if not row[column]]
         if empty:

@@ -50,7 +50,7 @@ def prepare(settings: Preparation, *, progress: bool = True) -> Outcome:
     usable = [clip for clip in clips if statuses[clip.clip_id].problem is None]
     if not usable:
         _fail(outcome, work, f"none of the {len(clips)} clips can be used")
-    splits = assign_splits(usable, layout=settings.layout, validation_speakers=settings.validation_speakers)
+    splits = _splits(usable, settings)
     found = find_pairs(
         usable,
         statuses,
@@ -84,7 +84,7 @@ def _find_clips(settings: Preparation) -> tuple[list[Clip], list[Problem]]:
     clips, problems = find_clips(settings.source, settings.layout, levels=settings.levels)
     if settings.transcripts is not None:
         clips = apply_transcripts(clips, settings.transcripts)
-    assign_splits(clips, layout=settings.layout, validation_speakers=settings.validation_speakers)
+    _splits(clips, settings)
     if settings.pairs_from is not None:
         import_pairs(settings.pairs_from, clips)
     backend = make_backend(settings.clips.landmarks)
@@ -92,6 +92,15 @@ def _find_clips(settings: Preparation) -> tuple[list[Clip], list[Problem]]:
         clips = [dataclasses.replace(clip, landmarks=backend.find(clip)) for clip in clips]
     backend.close()
     return clips, problems
+
+
+def _splits(clips: Sequence[Clip], settings: Preparation) -> dict[str, str]:
+    return assign_splits(
+        clips,
+        layout=settings.layout,
+        validation_speakers=settings.validation_speakers,
+        test_speakers=settings.test_speakers,
+    )
 
 
 def _clip_problems(clips: Sequence[Clip], statuses: Mapping[str, ClipStatus]) -> list[Problem]:
@@ -121,7 +130,7 @@ def _pair_records(
         else:
             records[outcome.splits[pair.query.clip_id]].append(record)
             kept.append(pair)
-    for split in ("train", "validation"):
+    for split in sorted({"train", "validation", *outcome.splits.values()}):
         if split not in records:
             problems.append(Problem(f"split {split}", "has no pair", "kept"))
     return dict(records), dataclasses.replace(outcome, pairs=kept, problems=outcome.problems + problems)

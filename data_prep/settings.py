@@ -47,6 +47,7 @@ class Preparation:
       pairs_from: List of aligned pairs to use instead of the sound, or None.
       pairs_to: Where to write the aligned pairs as such a list, or None.
       validation_speakers: Speakers held out; empty takes the default of `splits.assign_splits`.
+      test_speakers: Speakers kept to report on; None takes the default of the layout.
       shard_bytes: Size beyond which a shard takes no further clip.
       runner: Where the work is done.
       keep_work: Whether the work folder stays once all is done.
@@ -65,6 +66,7 @@ class Preparation:
     pairs_from: Path | None = None
     pairs_to: Path | None = None
     validation_speakers: tuple[str, ...] = ()
+    test_speakers: tuple[str, ...] | None = None
     shard_bytes: int = 128_000_000
     runner: RunnerSettings = dataclasses.field(default_factory=RunnerSettings)
     keep_work: bool = False

@@ -15,6 +15,7 @@ from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.outputs import require_writable_folder
 from data_prep.landmarks import BACKENDS, LandmarkSettings
 from data_prep.settings import RunnerSettings
+from data_prep.splits import named_speakers
 from DECA_torch_bridge.fitting.landmark_tables import TABLE_NAMES
 from DECA_torch_bridge.reconstruct.inputs import detect_layout
 from DECA_torch_bridge.reconstruct.pipeline import reconstruct
@@ -130,7 +131,12 @@ def _parser() -> argparse.ArgumentParser:
     frames.add_argument("--speaker", default="", help="who the faces of unlabelled videos are (default: one each)")
     frames.add_argument("--emotion", default="", help="emotion of unlabelled videos; neutral ones give the shape")
     frames.add_argument("--mead-levels", default="3", help="MEAD intensities to take, as 3 or 1,2,3 (3)")
-    frames.add_argument("--validation-speakers", default="", help="speakers held out, as W021,M030")
+    frames.add_argument("--validation-speakers", default="", help="speakers held out to select by, as W021,M031")
+    frames.add_argument(
+        "--test-speakers",
+        help="speakers kept to report on, as M003,W015, or none (default: those of the papers for mead and ravdess, or"
+        " what the list marks)",
+    )
 
     work = parser.add_argument_group("where it runs")
     work.add_argument("--shard", default="1/1", help="part of the clips to do here, as 2/8 (all)")
@@ -162,7 +168,8 @@ def _settings(options: argparse.Namespace) -> Reconstruction:
         speaker=options.speaker,
         emotion=options.emotion,
         levels=tuple(_numbers(options.mead_levels, "--mead-levels", ",")),
-        validation_speakers=tuple(filter(None, options.validation_speakers.split(","))),
+        validation_speakers=named_speakers(options.validation_speakers),
+        test_speakers=None if options.test_speakers is None else named_speakers(options.test_speakers),
         track=TrackSettings(landmarks=landmarks, image_fps=options.image_fps, max_frames=options.max_frames),
         encoder=EncoderSettings(
             encoder=options.encoder,

@@ -60,9 +60,14 @@ def find_inputs(settings: Reconstruction) -> tuple[list[InputClip], list[Problem
         clips, kind = _subjects(settings), "folders"
     else:
         clips = _plain_videos(settings, layout)
-    splits = assign_splits(clips, layout=layout, validation_speakers=settings.validation_speakers)
+    splits = assign_splits(
+        clips,
+        layout=layout,
+        validation_speakers=settings.validation_speakers,
+        test_speakers=settings.test_speakers,
+    )
     if layout in ("video", "videos", "folders") and not settings.validation_speakers:
-        splits = dict.fromkeys(splits, "train")
+        splits = {clip: "test" if split == "test" else "train" for clip, split in splits.items()}
     backend = make_backend(settings.track.landmarks)
     if isinstance(backend, Precomputed):
         clips = [dataclasses.replace(clip, landmarks=backend.find(clip)) for clip in clips]

@@ -99,6 +99,7 @@ class Reconstruction:
       emotion: Emotion of videos without labels; empty leaves it open.
       levels: MEAD's emotion intensities.
       validation_speakers: Speakers held out; empty takes the default of `data_prep.splits`.
+      test_speakers: Speakers kept to report on; None takes the default of the layout.
       track: How frames and landmarks are read.
       encoder: How they become codes and pictures.
       shard: This process's part and the number of parts, from (1, 1).
@@ -117,6 +118,7 @@ class Reconstruction:
     emotion: str = ""
     levels: tuple[int, ...] = (3,)
     validation_speakers: tuple[str, ...] = ()
+    test_speakers: tuple[str, ...] | None = None
     track: TrackSettings = dataclasses.field(default_factory=TrackSettings)
     encoder: EncoderSettings = dataclasses.field(default_factory=EncoderSettings)
     shard: tuple[int, int] = (1, 1)

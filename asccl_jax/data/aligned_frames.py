@@ -64,7 +64,7 @@ class RenderedClip:
       speaker: Whose face.
       emotion: One of `schema.EMOTIONS`, or `schema.UNLABELLED`.
       sentence: What is said; empty where nobody knows.
-      split: "train" or "validation".
+      split: "train", "validation" or "test".
       fps: Frames a second.
       runs: Runs (first, last) of frames that can be used, both ends included.
     """

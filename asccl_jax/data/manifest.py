@@ -137,7 +137,7 @@ class Manifest:
     Attributes:
       name: What the person called it.
       image_size: Side in pixels of every stored image.
-      splits: "train", "validation" and perhaps "comparisons".
+      splits: "train", "validation" and perhaps "test" and "comparisons".
       clips: Every clip by its id.
       settings: How the data was prepared; for people and reports, nothing reads it back.
       schema_version: `schema.SCHEMA_VERSION` of the writer.

@@ -170,6 +170,10 @@ class RenderSequences:
         frames = sum(item.frames for item in self.items)
         return f"RenderSequences({len(self)} items, {frames:,} frames, {self.short_runs} runs too short)"
 
+    def speakers(self) -> set[str]:
+        """Returns whose clips the items are of."""
+        return {self.clips.entry(item.clip).speaker for item in self.items}
+
     def batch(self, indices: Sequence[int] | Int[np.ndarray, " b"]) -> SequenceBatch:
         """Returns the first frames of some items, each as a video begins, not disturbed."""
         chosen = [int(index) for index in indices]

@@ -57,7 +57,7 @@ class TrackEntry:
       speaker: Whose face.
       emotion: One of `schema.EMOTIONS`, or `schema.UNLABELLED`; of a clip in several, the most frequent.
       sentence: What is said.
-      split: "train" or "validation".
+      split: "train", "validation" or "test".
       frames: Frames of the code dict.
       frame_emotions: Emotion of each frame as runs of (emotion, number of frames); empty where it is `emotion` in all.
     """

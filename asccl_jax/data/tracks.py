@@ -50,7 +50,7 @@ class CoefficientTrack:
       speaker: Whose face.
       emotion: One of `schema.EMOTIONS`, or `schema.UNLABELLED`; of a clip in several, the most frequent.
       sentence: What is said.
-      split: "train" or "validation".
+      split: "train", "validation" or "test".
       coefficients: Column 0 is the jaw's opening in radians, 1..50 the expression.
       frame_index: Position of each frame in the source video, rising; missing frames leave gaps.
       labels: Emotion of each frame, a position in `schema.EMOTIONS`, or `NO_LABEL`.

@@ -16,6 +16,7 @@ from asccl_jax.data.pairs import FramePairs
 from asccl_jax.data.schema import ComparisonRecord
 from asccl_jax.data.selection import evenly_spaced
 from asccl_jax.evals.bootstrap import Units, choose_units
+from asccl_jax.data.test_speakers import reported_split
 
 __all__ = [
     "CONTROLLED_SPLIT",
@@ -81,8 +82,9 @@ class Comparisons:
 
 
 def default_split(manifest: Manifest) -> str:
-    """Returns the split to evaluate on: the controlled comparisons where there are any, else the held-out clips."""
-    return CONTROLLED_SPLIT if CONTROLLED_SPLIT in manifest.splits else "validation"
+    """Returns the split to report on: the controlled comparisons where there are any, else `reported_split`."""
+    paired = [name for name, split in manifest.splits.items() if split.records("pairs")]
+    return CONTROLLED_SPLIT if CONTROLLED_SPLIT in manifest.splits else reported_split(paired)
 
 
 def load_comparisons(directory: Path, *, split: str | None = None, limit: int | None = None) -> Comparisons:

@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     xla_flags.apply()
     import tqdm
 
+    from asccl_jax.data.test_speakers import scored_on
     from asccl_jax.data.tracks import read_truth
     from asccl_jax.evals.manipulator_evaluation import evaluate
     from asccl_jax.evals.manipulator_report import to_text, write_evaluation
@@ -70,8 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             references=not options.no_references,
             advance=bar.update,
         )
-    page = write_evaluation(options.output, evaluation)
-    sys.stdout.write(f"{to_text(evaluation)}\npage: {page}\n")
+    told = scored_on("validation", {one.speaker for one in deliveries}, {one.name: one.source for one in candidates})
+    page = write_evaluation(options.output, evaluation, told=told)
+    sys.stdout.write(f"{to_text(evaluation)}\n{told}\npage: {page}\n")
     if head is None:
         sys.stdout.write("no head, so neither mouth errors nor faces: give --head, made by asccl assets export\n")
     return 0

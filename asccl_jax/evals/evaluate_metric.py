@@ -69,7 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--also", action="append", default=[], metavar="NAME=DIR", help="a further metric; may be given repeatedly")
     add("--control", type=Path, metavar="DIR", help="a metric trained on mis-paired frames, which must do worse")
     add("--records", type=Path, required=True, metavar="DIR", help="data set made by asccl prepare")
-    add("--split", help="split to use (default: comparisons if there is one, else validation)")
+    add(
+        "--split",
+        help="split to use (default: comparisons if there is one, else test if there is one, else validation)",
+    )
     add("--limit", type=int, metavar="N", help="most queries, evenly spaced (default: all; of derived ones 200)")
     add("--draws", type=int, default=8, metavar="N", help="fixed draws of locations to average (default: 8)")
     add("--output", type=Path, metavar="DIR", help="where scores.json, table.md and report.html go")
@@ -96,6 +99,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     import tqdm
 
     from asccl_jax.data.frames import FrameStore
+    from asccl_jax.data.test_speakers import scored_on
     from asccl_jax.evals.comparisons import load_comparisons
     from asccl_jax.evals.metric_evaluation import evaluate, work_units
     from asccl_jax.evals.metric_report import write_evaluation
@@ -106,8 +110,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     frames = FrameStore(options.records, comparisons.split)
     with tqdm.tqdm(total=work_units(candidates, comparisons), unit="image", dynamic_ncols=True, disable=None) as bar:
         evaluation = evaluate(candidates, frames, comparisons, draws=options.draws, advance=bar.update)
-    page = write_evaluation(options.output, evaluation)
-    sys.stdout.write(f"{text(evaluation.table)}\npage: {page}\n")
+    told = scored_on(
+        comparisons.split,
+        {frames.index.clips[record.query_clip].speaker for record in comparisons.records},
+        {one.name: one.source for one in candidates if one.kind != "untrained"},
+    )
+    page = write_evaluation(options.output, evaluation, told=told)
+    sys.stdout.write(f"{text(evaluation.table)}\n{told}\npage: {page}\n")
     return 0
 
 

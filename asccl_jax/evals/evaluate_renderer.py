@@ -51,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import tqdm
 
     from asccl_jax.data.clip_sources import open_clips
+    from asccl_jax.data.test_speakers import reported_split, scored_on
     from asccl_jax.evals.renderer_evaluation import evaluate, fitted_probe
     from asccl_jax.evals.renderer_report import to_text, write_evaluation
     from asccl_jax.evals.renderer_truth import RenderRecords
@@ -58,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     candidates = _candidates(options)
     size = candidates[0].renderer.settings.image_size
     clips = open_clips(options.records, image_size=size, detail=options.detail, cache_bytes=1 << 28)
+    split = options.split or reported_split({clip.split for clip in clips.clips.values()})
     records, probe = None, None
     if options.edits is not None:
         records = RenderRecords(options.records)
@@ -69,12 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             records=records,
             edits=options.edits,
             probe=probe,
-            split=options.split,
+            split=split,
             limit=options.limit,
             advance=bar.update,
         )
-    page = write_evaluation(options.output, evaluation)
-    sys.stdout.write(f"{to_text(evaluation)}\npage: {page}\n")
+    told = scored_on(
+        split,
+        {clip.speaker for clip in clips.clips.values() if clip.split == split},
+        {one.name: one.source for one in candidates},
+    )
+    page = write_evaluation(options.output, evaluation, told=told)
+    sys.stdout.write(f"{to_text(evaluation)}\n{told}\npage: {page}\n")
     return 0
 
 
@@ -92,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--records", type=Path, required=True, metavar="DIR", help="records of asccl reconstruct, or subjects' folders")
     add("--edits", type=Path, metavar="DIR", help="made by `python -m DECA_torch_bridge edit RECORDS --twins`")
     add("--detail", action="store_true", help="the renderers were trained on surfaces with wrinkles")
-    add("--split", default="validation", help="which clips (default: validation)")
+    add("--split", help="which clips (default: test if there are any, else validation)")
     add("--limit", type=int, metavar="N", help="most clips drawn from their own conditioning (default: all)")
     add("--probes", type=Path, metavar="DIR", help="where the landmark probe is kept (default: --output)")
     add("--output", type=Path, required=True, metavar="DIR", help="where scores.json, table.md and report.html go")

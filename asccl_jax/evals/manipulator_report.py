@@ -40,9 +40,15 @@ _CURVE_EMOTIONS = ("angry", "happy", "surprised")
 _SHOWN = ("hits", "jaw_correlation", "mouth_error_mm", "mouth_motion_error_mm")
 
 
-def write_evaluation(directory: Path, evaluation: Evaluation) -> Path:
-    """Writes `scores.json`, `table.md`, `report.html` and its pictures; returns the page's path."""
-    path = write_page(directory, _page(evaluation))
+def write_evaluation(directory: Path, evaluation: Evaluation, *, told: str = "") -> Path:
+    """Writes `scores.json`, `table.md`, `report.html` and its pictures; returns the page's path.
+
+    Args:
+      directory: Where to.
+      evaluation: What to write.
+      told: Whose clips were scored, in words.
+    """
+    path = write_page(directory, _page(evaluation, told))
     _write_figures(directory, evaluation)
     return path
 
@@ -149,7 +155,7 @@ def _markdown(evaluation: Evaluation) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _page(evaluation: Evaluation) -> Page:
+def _page(evaluation: Evaluation, told: str = "") -> Page:
     rows = evaluation.rows
     delivery = _example(evaluation.deliveries)
     by_label = [row for row in rows if row.name != COPY and "by reference" not in row.name]
@@ -175,7 +181,7 @@ def _page(evaluation: Evaluation) -> Page:
         caption = f"Clip {delivery.clip} at the frame where the source's mouth is widest open; first row: the truth."
         sections.insert(1, Section("Faces", pictures=(Picture("faces", caption, strips),)))
     sources = Grid("Rows", "", ("row", "from"), tuple((row.name, row.source) for row in rows))
-    sections.append(Section("What was compared", grids=(sources,)))
+    sections.append(Section("What was compared", told, grids=(sources,)))
     return Page(
         title="Manipulator evaluation",
         subtitle=_subtitle(evaluation),

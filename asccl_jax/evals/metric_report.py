@@ -11,6 +11,7 @@ import tqdm
 
 from asccl_jax.data.frames import FrameStore
 from asccl_jax.data.manifest import Manifest, read_manifest
+from asccl_jax.data.test_speakers import scored_on
 from asccl_jax.evals.comparisons import load_comparisons
 from asccl_jax.evals.metric_bars import verdict
 from asccl_jax.evals.metric_evaluation import Candidate, Evaluation, evaluate, work_units
@@ -29,9 +30,15 @@ REPORT_GROUPS = 100
 """Queries in the report of a training run: its two networks take a minute for them on two cores at 112 px."""
 
 
-def write_evaluation(directory: Path, evaluation: Evaluation) -> Path:
-    """Writes `scores.json`, `table.md`, `report.html` and its pictures; returns the page's path."""
-    path = write_page(directory, _evaluation_page(evaluation))
+def write_evaluation(directory: Path, evaluation: Evaluation, *, told: str = "") -> Path:
+    """Writes `scores.json`, `table.md`, `report.html` and its pictures; returns the page's path.
+
+    Args:
+      directory: Where to.
+      evaluation: What to write.
+      told: Whose clips were scored, in words.
+    """
+    path = write_page(directory, _evaluation_page(evaluation, told))
     _write_table(directory, evaluation)
     return path
 
@@ -47,7 +54,7 @@ def write_training_report(
     """Writes `report/report.html` of a finished training run, its pictures, and the evaluation's table.
 
     The metric in `best/` and the untrained one in `initial/` are scored on the controlled comparisons of the data set,
-    or on ones derived from its held-out pairs.
+    or on ones derived from its test pairs, or where there are none its held-out pairs, by which `best/` was selected.
 
     Args:
       workdir: Folder of the run, with `config.json`, `metrics.jsonl`, `initial/` and `best/`.
@@ -72,7 +79,9 @@ def write_training_report(
     with tqdm.tqdm(total=units, desc="scoring for the report", unit="image", dynamic_ncols=True, disable=None) as bar:
         evaluation = evaluate(candidates, frames, comparisons, draws=draws, advance=bar.update)
     config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
-    page = _training_page(workdir, evaluation, config, read_manifest(records), seconds)
+    speakers = {frames.index.clips[record.query_clip].speaker for record in comparisons.records}
+    told = scored_on(comparisons.split, speakers, {"trained": workdir})
+    page = _training_page(workdir, evaluation, config, read_manifest(records), seconds, told)
     path = write_page(workdir / "report", page)
     _write_table(workdir / "report", evaluation)
     return path
@@ -83,19 +92,24 @@ def _write_table(directory: Path, evaluation: Evaluation) -> None:
     (directory / "table.md").write_text(markdown(evaluation.table), encoding="utf-8")
 
 
-def _evaluation_page(evaluation: Evaluation) -> Page:
+def _evaluation_page(evaluation: Evaluation, told: str) -> Page:
     sources = Grid("Rows", "", ("row", "from"), tuple((row.name, row.source) for row in evaluation.table.rows))
     return Page(
         title="Metric evaluation",
         subtitle=describe(evaluation.table),
         verdict=verdict(evaluation.table),
         cards=metric_cards(evaluation),
-        sections=(*metric_sections(evaluation), Section("What was compared", grids=(sources,))),
+        sections=(*metric_sections(evaluation), Section("What was compared", told, grids=(sources,))),
     )
 
 
 def _training_page(
-    workdir: Path, evaluation: Evaluation, config: Mapping[str, Any], manifest: Manifest, seconds: float | None
+    workdir: Path,
+    evaluation: Evaluation,
+    config: Mapping[str, Any],
+    manifest: Manifest,
+    seconds: float | None,
+    told: str,
 ) -> Page:
     history = read_metrics(workdir / METRICS_FILE)
     trained = evaluation.candidates[0].metric
@@ -115,6 +129,7 @@ def _training_page(
         sections=(
             Section("How it learned", pictures=(curves,)),
             *metric_sections(evaluation),
+            Section("Whose faces were scored", told),
             _usage_section(workdir),
             settings_section(workdir, config),
         ),

@@ -40,9 +40,15 @@ _DRIVEN = (
 )
 
 
-def write_evaluation(directory: Path, evaluation: Evaluation) -> Path:
-    """Writes `scores.json`, `table.md`, `report.html` and its pictures; returns the page's path."""
-    path = write_page(directory, evaluation_page(evaluation))
+def write_evaluation(directory: Path, evaluation: Evaluation, *, told: str = "") -> Path:
+    """Writes `scores.json`, `table.md`, `report.html` and its pictures; returns the page's path.
+
+    Args:
+      directory: Where to.
+      evaluation: What to write.
+      told: Whose clips were scored, in words.
+    """
+    path = write_page(directory, evaluation_page(evaluation, told))
     write_figures(directory, evaluation)
     return path
 
@@ -83,8 +89,8 @@ def to_text(evaluation: Evaluation) -> str:
     return "\n\n".join([*blocks, _verdict(evaluation)]) + "\n"
 
 
-def evaluation_page(evaluation: Evaluation) -> Page:
-    """Returns the page of an evaluation."""
+def evaluation_page(evaluation: Evaluation, told: str = "") -> Page:
+    """Returns the page of an evaluation, which says whose clips were scored."""
     own = tuple(
         Picture(f"own_{number}", f"{pictures.title}; {DIFFERENCES}", figure)
         for number, pictures in enumerate(evaluation.own_pictures)
@@ -101,7 +107,7 @@ def evaluation_page(evaluation: Evaluation) -> Page:
     if driven:
         sections.insert(0, Section("Manipulated clips", _DRIVEN, driven, _driven_grids(evaluation)))
     sources = Grid("Rows", "", ("row", "from"), tuple((row.name, row.source) for row in evaluation.rows))
-    sections.append(Section("What was compared", grids=(sources,)))
+    sections.append(Section("What was compared", told, grids=(sources,)))
     return Page(
         title="Renderer evaluation",
         subtitle=_subtitle(evaluation),

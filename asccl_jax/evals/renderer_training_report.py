@@ -44,7 +44,8 @@ _WIDE = 6.6
 def write_training_report(workdir: Path, data: Path, *, seconds: float | None = None, limit: int = CLIPS) -> Path:
     """Writes `report/report.html` of a finished training run, its pictures, and the evaluation's table.
 
-    The renderer in `best/` (else `last/`) and the one in `initial/` draw held-out sequences.
+    The renderer in `best/` (else `last/`) and the one in `initial/` draw the clips of the people learnt that are marked
+    "test", or where there are none the held-out sequences, by which `best/` was selected.
 
     Args:
       workdir: Folder of the run, with `config.json`, `metrics.jsonl`, `pictures/`, `initial/` and `best/`.
@@ -64,7 +65,10 @@ def write_training_report(workdir: Path, data: Path, *, seconds: float | None = 
         Candidate(_BEFORE, load_renderer(workdir / "initial"), str(workdir / "initial")),
     )
     training, held_out = _sequences(data, config)
-    parts = [_as_clip(held_out, item) for item in held_out.items]
+    tested = [
+        one for one in held_out.clips.clips.values() if one.split == "test" and one.speaker in training.speakers()
+    ]
+    parts = tested or [_as_clip(held_out, item) for item in held_out.items]
     with tqdm.tqdm(desc="drawing for the report", unit="clip", dynamic_ncols=True, disable=None) as bar:
         evaluation = evaluate(
             candidates, held_out.clips, held_out=parts, limit=limit, pictured=limit, advance=bar.update

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -99,6 +99,7 @@ class Experiment:
         not work on arrays of several processes.
       task_at: Task whose update the step after so many takes, where that changes in the course of a run; of the same
         state as `task`. Each is compiled once: a condition inside one compiled update would slow all of it on CPUs.
+      speakers: By split, who is trained on and who is selected by; saved in the run.
     """
 
     task: Task
@@ -110,6 +111,7 @@ class Experiment:
     unit: str = "pair"
     pictures: Callable[[TrainState], Mapping[str, UInt8[np.ndarray, "h w 3"]]] | None = None
     task_at: Callable[[int], Task] | None = None
+    speakers: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from asccl_jax.data.atomic import write_atomically
+from asccl_jax.data.test_speakers import write_speakers
 from asccl_jax.errors import DivergedError, InputError, WriteError, writing
 from asccl_jax.remote_folder import AnyPath, reading
 from asccl_jax.tasks import Scalars, Task
@@ -152,6 +153,7 @@ class _Run:
         if main_process:
             with writing(workdir):
                 write_atomically(workdir / CONFIG_FILE, json.dumps(experiment.config, indent=2) + "\n")
+                write_speakers(workdir, experiment.speakers, experiment.config)
         # Without a checkpoint nothing that an attempt wrote counts, its score of the untrained state included.
         kept = self.step if self.checkpoints.latest_step() is not None else -1
         self.writer = stack.enter_context(ScalarWriter(workdir, last_step=kept)) if main_process else None

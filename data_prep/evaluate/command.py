@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,12 +105,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
     finder.close()
     measured_s = time.monotonic() - started
-    evaluation = dataclasses.replace(evaluation, shown=shown_clips(scored, most=options.show))
+    seen = _seen(options.trained_on, {clip.speaker for clip in evaluation.clips})
+    evaluation = dataclasses.replace(
+        evaluation, caveats=(*evaluation.caveats, *seen), shown=shown_clips(scored, most=options.show)
+    )
     with writing(options.report):
         page = write_video_report(options.report, evaluation)
         seconds = {"measuring_s": round(measured_s, 1), "whole_s": round(time.monotonic() - started, 1)}
         (options.report / "timings.json").write_text(json.dumps(seconds, indent=1) + "\n", encoding="utf-8")
-    sys.stdout.write(f"{to_text(evaluation)}\npage: {page}\n")
+    told = "".join(f"NOTE: {remark}\n" for remark in seen)
+    sys.stdout.write(f"{to_text(evaluation)}\n{told}page: {page}\n")
     return 0
 
 
@@ -125,6 +129,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--real", type=Path, required=True, metavar="PATH", help="real clips of the same speakers, in the emotions")
     add("--fake", type=Path, required=True, metavar="PATH", help="manipulated clips, by the emotion asked for")
     add("--source", type=Path, metavar="PATH", help="what they were made from")
+    add(
+        "--trained-on",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="run of a network that made --fake, or records that it was trained on: the page says if it had seen the"
+        " speakers scored here; repeatable",
+    )
     add("--report", type=Path, required=True, metavar="DIR", help="where everything goes; DIR/work keeps results")
     for name in _NETWORKS:
         add(f"--{name}", type=Path, metavar="DIR", help=f"network made by `asccl convert {name} FILE DIR`")
@@ -157,7 +170,19 @@ def _check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < least:
             raise InputError(f"--{name} {value}: expected at least {least}")
+    for folder in options.trained_on:
+        if not folder.is_dir():
+            raise InputError(f"--trained-on {folder}: no such folder; give a training run, or the records of one")
     require_writable_folder(options.report, "--report")
+
+
+def _seen(folders: Sequence[Path], speakers: Collection[str]) -> list[str]:
+    """What the folders tell of whether the clips were made by networks that had learnt these very speakers."""
+    from asccl_jax.data.test_speakers import leak_remarks
+
+    if not folders:
+        return ["nobody knows whether what made the clips had learnt these speakers (--trained-on RUN)"]
+    return leak_remarks({folder.name: folder for folder in folders}, speakers)
 
 
 def _say_missing(missing: Mapping[str, str]) -> None:

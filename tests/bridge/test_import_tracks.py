@@ -18,7 +18,7 @@ from DECA_torch_bridge.published_codes import write_published_codes
 from DECA_torch_bridge.track_layouts import read_actor_file, read_annotations
 
 RNG = np.random.default_rng(0)
-ACTORS = ("M003", "M009", "M023", "W029")
+ACTORS = ("M005", "M007", "M023", "W023")
 
 
 def _values(frames):
@@ -72,17 +72,17 @@ def test_actor_files_give_jaw_opening_and_expression_of_every_clip(actors, tmp_p
 @pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_actor_files_of_every_protocol_and_spelling_are_read(tmp_path, protocol):
     clips = [(_values(3), "anger"), [_values(2).astype(np.float64), np.int64(6)], (_values(1), "SAD")]
-    _dump(tmp_path / "M003_deca.pkl", clips, protocol)
-    found, problems = read_actor_file(tmp_path / "M003_deca.pkl")
-    assert [clip.clip for clip in found] == ["M003/angry/001", "M003/surprised/001", "M003/sad/001"]
+    _dump(tmp_path / "M005_deca.pkl", clips, protocol)
+    found, problems = read_actor_file(tmp_path / "M005_deca.pkl")
+    assert [clip.clip for clip in found] == ["M005/angry/001", "M005/surprised/001", "M005/sad/001"]
     assert not problems
     np.testing.assert_array_equal(found[1].codes.exp, clips[1][0][:, 3:].astype(np.float32))
 
 
 def test_tensors_are_read_as_arrays(tmp_path):
     values = torch.from_numpy(_values(4))
-    _dump(tmp_path / "M003_deca.pkl", [(values, "sad")])
-    (clip,), _ = read_actor_file(tmp_path / "M003_deca.pkl")
+    _dump(tmp_path / "M005_deca.pkl", [(values, "sad")])
+    (clip,), _ = read_actor_file(tmp_path / "M005_deca.pkl")
     np.testing.assert_array_equal(clip.codes.pose[:, 3:], values[:, :3].numpy())
 
 
@@ -90,14 +90,14 @@ def test_clips_that_cannot_be_used_are_left_out_and_told(tmp_path, capsys):
     broken = _values(5)
     broken[2, 7] = np.nan
     clips = [(_values(12), "contempt"), (_values(12), "sad"), (_values(0), "sad"), (broken, "sad"), (_values(12), 9)]
-    _dump(tmp_path / "M003_deca.pkl", clips)
-    words = ["import-tracks", str(tmp_path / "M003_deca.pkl"), "--output", str(tmp_path / "tracks")]
+    _dump(tmp_path / "M005_deca.pkl", clips)
+    words = ["import-tracks", str(tmp_path / "M005_deca.pkl"), "--output", str(tmp_path / "tracks")]
     assert main(words) == 0
     output = capsys.readouterr()
     assert "1 clips, 0 of them held out, 12 frames; 4 clips left out" in output.out
     for text in ("entry 0: emotion 'contempt'", "entry 2: no frames", "not finite in frame 2", "emotion 9: expected"):
         assert text in output.err
-    assert [track.clip for track in read_tracks(tmp_path / "tracks")] == ["M003/sad/001"]
+    assert [track.clip for track in read_tracks(tmp_path / "tracks")] == ["M005/sad/001"]
     assert main(words) == 2  # in use
     assert "holds tracks already" in capsys.readouterr().err
 
@@ -119,9 +119,9 @@ class _Call:
 )
 def test_other_layouts_are_refused_and_nothing_is_run(tmp_path, monkeypatch, content, message):
     monkeypatch.chdir(tmp_path)
-    _dump(tmp_path / "M003_deca.pkl", content)
+    _dump(tmp_path / "M005_deca.pkl", content)
     with pytest.raises(InputError, match=message):
-        import_tracks(tmp_path / "M003_deca.pkl", tmp_path / "tracks")
+        import_tracks(tmp_path / "M005_deca.pkl", tmp_path / "tracks")
     assert not (tmp_path / "made_by_a_pickle").exists()
 
 
@@ -175,8 +175,8 @@ def test_sources_without_tracks_are_refused(tmp_path):
         import_tracks(tmp_path / "none", tmp_path / "tracks")
     with pytest.raises(InputError, match=r"neither ACTOR_deca\.pkl files nor code dicts"):
         import_tracks(tmp_path, tmp_path / "tracks")
-    _dump(tmp_path / "M003_deca.pkl", [(_values(3), "contempt")])
-    with pytest.raises(InputError, match=r"none of 1 clips can be used; first of all M003_deca\.pkl, entry 0: emotion"):
+    _dump(tmp_path / "M005_deca.pkl", [(_values(3), "contempt")])
+    with pytest.raises(InputError, match=r"none of 1 clips can be used; first of all M005_deca\.pkl, entry 0: emotion"):
         import_tracks(tmp_path, tmp_path / "tracks")
 
 
@@ -214,10 +214,24 @@ def test_of_a_single_speaker_clips_of_every_emotion_are_held_out():
 def test_named_speakers_and_clips_are_held_out_and_others_refused():
     clips = _clips(ACTORS)
     assert _held(hold_out(clips)) == {"M023/sad/0", "M023/happy/0"}
-    assert _held(hold_out(clips, validation=["W029", "M003/sad/0"])) == {"W029/sad/0", "W029/happy/0", "M003/sad/0"}
-    with pytest.raises(InputError, match="--validation X1: neither a clip's id nor among the speakers M003, M009"):
-        hold_out(clips, validation=["X1", "M003"])
+    assert _held(hold_out(clips, validation=["W023", "M005/sad/0"])) == {"W023/sad/0", "W023/happy/0", "M005/sad/0"}
+    with pytest.raises(InputError, match="--validation X1: neither a clip's id nor among the speakers M005, M007"):
+        hold_out(clips, validation=["X1", "M005"])
     with pytest.raises(InputError, match="none is left to train on"):
         hold_out(clips, validation=ACTORS)
     with pytest.raises(InputError, match="--validation-share 1"):
         hold_out(clips, share=1.0)
+
+
+def test_speakers_whom_the_papers_report_on_are_neither_trained_on_nor_selected_by():
+    clips = _clips(("M003", "M005", "M023", "W029"))
+    splits = hold_out(clips)
+    assert {clip[:4] for clip, split in splits.items() if split == "test"} == {"M003", "W029"}
+    assert {clip[:4] for clip, split in splits.items() if split == "validation"} == {"M023"}
+    with pytest.raises(InputError, match="--validation M003: kept to report on"):
+        hold_out(clips, validation=["M003", "M005"])
+    named = hold_out(clips, validation=["M003"], test=["M005/sad/0"])
+    assert [clip for clip, split in named.items() if split == "test"] == ["M005/sad/0"]
+    assert "test" not in hold_out(clips, test=()).values()
+    # Nobody else: somebody must train.
+    assert set(hold_out(_clips(("M003", "W029"))).values()) == {"train", "validation"}

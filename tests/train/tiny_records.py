@@ -9,10 +9,12 @@ from asccl_jax.data.schema import ClipPairRecord, FrameRecord
 FRAMES = 12
 
 
-def write_tiny_records(directory, *, size=64, seed=0, sentences=("001", "002"), paired=True):
-    """Writes a train split (speakers A, B) and a validation split (speaker C), one shard each."""
+SPEAKERS = {"train": ("A", "B"), "validation": ("C",)}
+
+
+def write_tiny_records(directory, *, size=64, seed=0, sentences=("001", "002"), paired=True, speakers=SPEAKERS):
+    """Writes the speakers of each split, one shard a split."""
     begin_dataset(directory)
-    speakers = {"train": ("A", "B"), "validation": ("C",)}
     shards, pairs = [], {}
     for split, names in speakers.items():
         frames, pairs[split] = [], []

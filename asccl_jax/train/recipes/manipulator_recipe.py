@@ -70,15 +70,14 @@ def manipulator_experiment(config: ConfigDict) -> Experiment:
     if config.compat not in ("paper", "released"):
         raise InputError(f"config.compat={config.compat!r}: expected paper or released")
     settings = ManipulatorSettings.from_dict(config.model.to_dict())
-    tracks = read_tracks(config.data.dir)
+    tracks = {split: read_tracks(config.data.dir, split=split) for split in ("train", "validation")}
     windows = {
-        split: CoefficientWindows(tracks, split, window=settings.window, hop=config.data.hop)
-        for split in ("train", "validation")
+        split: CoefficientWindows(tracks[split], split, window=settings.window, hop=config.data.hop) for split in tracks
     }
     for split, source in windows.items():
         _LOG.info("%s: %r (%s)", split, source, source.describe())
     config = _with_steps(config, len(windows["train"]))
-    task = manipulator_task(config, mesh_loss=_mesh_supervision(config, tracks))
+    task = manipulator_task(config, mesh_loss=_mesh_supervision(config, tracks["train"]))
     return Experiment(
         task=task,
         batches=window_batches(
@@ -94,6 +93,7 @@ def manipulator_experiment(config: ConfigDict) -> Experiment:
         baseline=lambda state, mesh: state,
         unit="window",
         task_at=_begun_without_meshes(task, config.mesh.first_step),
+        speakers={split: {track.speaker for track in source.tracks} for split, source in windows.items()},
     )
 
 

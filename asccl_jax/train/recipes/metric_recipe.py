@@ -83,6 +83,7 @@ def metric_experiment(config: ConfigDict) -> Experiment:
         settings=loop,
         config=plain_config(config),
         baseline=settled,
+        speakers={split: source.frames.manifest.speakers(split) for split in ("train", "validation")},
     )
 
 

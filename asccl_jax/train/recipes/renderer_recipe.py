@@ -92,6 +92,7 @@ def renderer_experiment(config: ConfigDict) -> Experiment:
         baseline=lambda state, mesh: state,
         unit="chunk",
         pictures=_pictures(task, held_out),
+        speakers={"train": training.speakers(), "validation": held_out.speakers()},
     )
 
 

@@ -1,5 +1,6 @@
 """Recipes: every variant makes sense, `None` means what `compat` says, bad entries are named."""
 
+import dataclasses
 import importlib.util
 import inspect
 import json
@@ -9,18 +10,29 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
+from asccl_jax.data.rendered_records import RecordClips
+from asccl_jax.data.track_list import codes_path, read_track_list, write_track_list
 from asccl_jax.errors import InputError
 from asccl_jax.settings import MetricSettings
 from asccl_jax.train.experiment import Experiment
 from asccl_jax.train.recipes.config_entries import plain_config
 from asccl_jax.train.recipes.metric_recipe import metric_settings
 from asccl_jax.train.recipes.recipe import build_experiment
+from tests.data.tiny_tracks import codes, write_tracks
+from tests.evals.talking_records import write_talking_records
 from tests.train.tiny_records import write_tiny_records
 
 RECIPE = Path(__file__).parents[3] / "configs/asccl.py"
-_spec = importlib.util.spec_from_file_location("asccl_recipe", RECIPE)
-recipe = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(recipe)
+
+
+def loaded(path):
+    spec = importlib.util.spec_from_file_location(f"{path.stem}_recipe", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+recipe = loaded(RECIPE)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +106,66 @@ def test_automatic_precision_is_float32_on_a_cpu(records):
 def test_entries_that_make_no_sense_are_named(records, change, message):
     with pytest.raises(InputError, match=message):
         build_experiment(smoke(records, **change))
+
+
+def of_task(task, directory, **changes):
+    config = loaded(RECIPE.with_name(f"{task}.py")).get_config("smoke")
+    config.data.dir = str(directory)
+    config.update_from_flattened_dict(changes)
+    return build_experiment(config)
+
+
+def read_all(experiment, batches=6):
+    """Takes the first batches of training and all that is selected by, as a run does."""
+    for _ in range(batches):
+        next(experiment.batches)
+    experiment.batches.close()
+    for _ in experiment.held_out():
+        pass
+
+
+def test_the_metric_reads_no_test_clip(tmp_path):
+    names = {"train": ("A", "B"), "validation": ("C",), "test": ("M003",)}
+    records = write_tiny_records(tmp_path / "records", speakers=names)
+    for shard in records.rglob("*-test.*"):
+        shard.write_bytes(b"not to be opened")
+    experiment = of_task("asccl", records)
+    read_all(experiment)
+    assert experiment.speakers == {"train": ["A", "B"], "validation": ["C"]}
+
+
+def test_the_manipulator_reads_no_test_clip(tmp_path):
+    names = ("A/neutral/1", "A/sad/1", "held/neutral/1", "held/sad/1", "M003/neutral/1")
+    write_tracks(tmp_path, {name: codes(range(40)) for name in names})
+    tracks = read_track_list(tmp_path)
+    clips = {
+        name: dataclasses.replace(entry, split="test") if "M003" in name else entry
+        for name, entry in tracks.clips.items()
+    }
+    write_track_list(tmp_path, dataclasses.replace(tracks, clips=clips))
+    codes_path(tmp_path, "M003/neutral/1").write_bytes(b"not to be opened")
+    experiment = of_task("manipulator", tmp_path, batch_size=4)
+    read_all(experiment)
+    assert experiment.speakers == {"train": {"A"}, "validation": {"held"}}
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["own validation", "a share of the training clips"])
+def test_the_renderer_reads_no_test_clip(tmp_path, monkeypatch, marked):
+    clips = {"train": {f"A/sad/{k}": range(8) for k in range(3)}, "test": {"M003/sad/1": range(8), "A/sad/9": range(8)}}
+    if marked:
+        clips["validation"] = {"A/happy/1": range(8)}
+    records = write_talking_records(tmp_path / "records", clips)
+    seen, load = set(), RecordClips._load
+
+    def noted(self, clip, frame):
+        seen.add(clip)
+        return load(self, clip, frame)
+
+    monkeypatch.setattr(RecordClips, "_load", noted)
+    experiment = of_task("renderer", records)
+    read_all(experiment)
+    assert seen == {*clips["train"], *clips.get("validation", ())}
+    assert experiment.speakers == {"train": {"A"}, "validation": {"A"}}
 
 
 def test_a_config_becomes_plain_json():
