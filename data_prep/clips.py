@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -11,7 +12,16 @@ from typing import Literal
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.data.track_list import clip_file_name
 
-__all__ = ["Clip", "Problem", "emotion_name", "reject_duplicates", "sentence_key"]
+__all__ = [
+    "Clip",
+    "Problem",
+    "emotion_name",
+    "name_key",
+    "one_spelling",
+    "reject_duplicates",
+    "sentence_key",
+    "with_speaker",
+]
 
 _EMOTION_SPELLINGS = {
     "calm": None,
@@ -80,7 +90,7 @@ def emotion_name(spelling: str) -> str:
     Raises:
       ValueError: No such emotion, or one outside the seven (contempt, calm); the message is the reason.
     """
-    name = spelling.strip().casefold()
+    name = name_key(spelling)
     if name in EMOTIONS:
         return name
     known = _EMOTION_SPELLINGS.get(name)
@@ -89,23 +99,71 @@ def emotion_name(spelling: str) -> str:
     return known
 
 
-def sentence_key(text: str) -> str:
-    """Returns what two clips are compared by: an id as it stands, running text without case and punctuation.
+def name_key(name: str) -> str:
+    """Returns what names are compared by: composed letters, no case, no spaces around and single ones within.
 
-    >>> sentence_key("s003"), sentence_key("That is her  dog.") == sentence_key("that is her dog")
-    ('s003', True)
+    >>> name_key(" Zoe\u0308  M") == name_key("Zo\u00eb m")
+    True
     """
-    text = text.strip()
-    if re.fullmatch(r"[\w.-]+", text):
-        return text
-    return re.sub(r"\W+", "-", text.casefold()).strip("-")
+    composed = unicodedata.normalize("NFC", name).casefold()
+    return " ".join(unicodedata.normalize("NFC", composed).split())
+
+
+def sentence_key(text: str) -> str:
+    """Returns what sentences are compared by: composed letters without case, spaces or punctuation.
+
+    An id of letters, digits, dots and dashes keeps those that stand within it. Signs such as + and $, and the marks of
+    scripts that write vowels with them, are part of the words. A text of punctuation alone stands as it is.
+
+    >>> sentence_key("Hello."), sentence_key("s-003"), sentence_key("That is her  dog!")
+    ('hello', 's-003', 'that-is-her-dog')
+    """
+    words = name_key(text)
+    if re.fullmatch(r"[\w.-]+", words):
+        return words.strip(".-") or words
+    kept = "".join(letter if _is_spoken(letter) else "-" for letter in words if unicodedata.category(letter) != "Cf")
+    return re.sub("-+", "-", kept).strip("-") or words.replace("/", "-")
+
+
+def _is_spoken(letter: str) -> bool:
+    return letter.isalnum() or letter == "_" or unicodedata.category(letter) in ("Mn", "Mc", "Sm", "Sc", "So")
+
+
+def one_spelling(names: Iterable[str]) -> dict[str, str]:
+    """Returns for each name the spelling under which all that are equal but for spelling go.
+
+    >>> one_spelling(["anna", "Bob", "Anna"])
+    {'anna': 'Anna', 'Bob': 'Bob', 'Anna': 'Anna'}
+    """
+    names = list(names)
+    chosen: dict[str, str] = {}
+    for name in sorted(names):
+        chosen.setdefault(name_key(name), unicodedata.normalize("NFC", name))
+    return {name: chosen[name_key(name)] for name in names}
+
+
+def with_speaker(clip: Clip, speaker: str) -> Clip:
+    """Returns a clip whose speaker is spelled in another way."""
+    rest = clip.clip_id.removeprefix(clip.speaker)
+    clip_id = speaker + rest if rest != clip.clip_id else clip.clip_id
+    return dataclasses.replace(clip, speaker=speaker, clip_id=clip_id)
 
 
 def reject_duplicates(clips: Iterable[Clip]) -> tuple[list[Clip], list[Problem]]:
-    """Returns the clips in the order of their ids, and those refused because another has the same id."""
+    """Returns the clips in the order of their ids, and those refused because another has the same id.
+
+    A speaker who is spelled in several ways ("Anna", "anna") is one, and said to be taken for one.
+    """
+    clips = list(clips)
+    spellings = one_spelling(clip.speaker for clip in clips)
     kept: dict[str, Clip] = {}
-    problems = []
-    for clip in clips:
+    problems = [
+        Problem(name, f"taken for speaker {chosen!r}, from whom it differs in spelling only", "kept")
+        for name, chosen in sorted(spellings.items())
+        if name_key(name) in {name_key(other) for other in spellings if other != name}
+        and unicodedata.normalize("NFC", name) != chosen
+    ]
+    for clip in (with_speaker(clip, spellings[clip.speaker]) for clip in clips):
         if clip.clip_id in kept:
             problems.append(
                 Problem(

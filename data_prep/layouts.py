@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from asccl_jax.errors import InputError
 from asccl_jax.file_names import id_part, is_litter
-from data_prep.clips import Clip, Problem, emotion_name, reject_duplicates, sentence_key
+from data_prep.clips import Clip, Problem, emotion_name, name_key, reject_duplicates, sentence_key
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -103,10 +103,10 @@ def apply_transcripts(clips: Sequence[Clip], path: Path) -> list[Clip]:
             emotion = emotion_name(row["emotion"]) if row["emotion"] else ""
         except ValueError:
             continue  # an emotion that no clip can have
-        sentences[row["speaker"], emotion, _number(row["clip"])] = sentence_key(row["sentence"])
+        sentences[name_key(row["speaker"]), emotion, _number(row["clip"])] = sentence_key(row["sentence"])
     result, matches = [], 0
     for clip in clips:
-        keys = [(s, e, _number(clip.name)) for s in (clip.speaker, "") for e in (clip.emotion, "")]
+        keys = [(s, e, _number(clip.name)) for s in (name_key(clip.speaker), "") for e in (clip.emotion, "")]
         sentence = next((sentences[key] for key in keys if key in sentences), None)
         matches += sentence is not None
         result.append(clip if sentence is None else dataclasses.replace(clip, sentence=sentence))
@@ -117,7 +117,7 @@ def apply_transcripts(clips: Sequence[Clip], path: Path) -> list[Clip]:
 
 def _number(name: str) -> str:
     """A name, or the number that it is: spreadsheets make 1 of 001."""
-    return str(int(name)) if name.isdecimal() else name
+    return str(int(name)) if name.isdecimal() else name_key(name)
 
 
 def _find_mead(root: Path, levels: Sequence[int]) -> Found:

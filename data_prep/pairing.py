@@ -19,7 +19,7 @@ from jaxtyping import Int
 from asccl_jax.data.atomic import write_atomically
 from asccl_jax.data.schema import ClipPairRecord
 from asccl_jax.errors import InputError
-from data_prep.clips import Clip, Problem, emotion_name
+from data_prep.clips import Clip, Problem, emotion_name, name_key
 
 __all__ = [
     "ClipPair",
@@ -128,12 +128,13 @@ def import_pairs(path: Path, clips: Iterable[Clip]) -> tuple[list[ClipPair], lis
         ) from error
     by_name: dict[tuple[str, str], dict[str, Clip]] = collections.defaultdict(dict)
     for clip in clips:
-        by_name[clip.speaker, clip.emotion][clip.name] = clip
+        by_name[name_key(clip.speaker), clip.emotion][clip.name] = clip
     pairs, problems = [], []
     for speaker, emotion, name, query_frame, key_frame in entries:
         subject = f"{path.name}: {speaker}/{emotion}/{name}"
         try:
-            query, key = _named_clips(name, by_name[speaker, "neutral"], by_name[speaker, emotion_name(emotion)])
+            who = name_key(speaker)
+            query, key = _named_clips(name, by_name[who, "neutral"], by_name[who, emotion_name(emotion)])
             _check_path(query_frame, key_frame)
         except ValueError as error:
             problems.append(Problem(subject, str(error)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from asccl_jax.data.test_speakers import TEST_SPEAKERS
 from asccl_jax.errors import InputError
-from data_prep.clips import Clip
+from data_prep.clips import Clip, name_key
 
 __all__ = ["MEAD_VALIDATION_SPEAKER", "assign_splits", "named_speakers"]
 
@@ -44,9 +44,9 @@ def assign_splits(
       InputError: A named speaker is not there or is named for both, or no other is left to train on.
     """
     speakers = sorted({clip.speaker for clip in clips})
-    test = set(_test_speakers(speakers, layout, test_speakers))
-    _check_named(speakers, validation_speakers, "--validation-speakers")
-    if both := sorted(test & set(validation_speakers)):
+    test = _test_speakers(speakers, layout, test_speakers)
+    named = _named(speakers, validation_speakers, "--validation-speakers")
+    if both := sorted(test & named):
         raise InputError(
             f"--validation-speakers {', '.join(both)}: test speakers, whom nothing may be selected by; choose others,"
             " or say whom to report on instead: --test-speakers NAME,NAME, or --test-speakers none"
@@ -55,8 +55,8 @@ def assign_splits(
     splits = {clip.clip_id: "test" for clip in clips if clip.speaker in test or clip.clip_id in marked}
     rest = [clip for clip in clips if clip.clip_id not in splits]
     others = sorted({clip.speaker for clip in rest})
-    if validation_speakers:
-        held_out = set(validation_speakers)
+    if named:
+        held_out = named
     elif any(clip.split in ("train", "validation") for clip in rest):
         own = {clip.clip_id: "validation" if clip.split == "validation" else "train" for clip in rest}
         return splits | own
@@ -84,16 +84,20 @@ def named_speakers(words: str) -> tuple[str, ...]:
     return () if names == ("none",) else names
 
 
-def _test_speakers(speakers: Sequence[str], layout: str, named: Sequence[str] | None) -> Sequence[str]:
-    if named is None:
-        usual = TEST_SPEAKERS.get(layout, ())
-        return usual if set(speakers) - set(usual) else ()
-    _check_named(speakers, named, "--test-speakers")
-    if set(named) >= set(speakers):
+def _test_speakers(speakers: Sequence[str], layout: str, asked: Sequence[str] | None) -> set[str]:
+    if asked is None:
+        usual = {name_key(name) for name in TEST_SPEAKERS.get(layout, ())}
+        found = {speaker for speaker in speakers if name_key(speaker) in usual}
+        return found if found < set(speakers) else set()
+    found = _named(speakers, asked, "--test-speakers")
+    if found == set(speakers):
         raise InputError("--test-speakers names every speaker: none is left to train on")
-    return named
+    return found
 
 
-def _check_named(speakers: Sequence[str], named: Sequence[str], option: str) -> None:
-    if unknown := sorted(set(named) - set(speakers)):
+def _named(speakers: Sequence[str], asked: Sequence[str], option: str) -> set[str]:
+    """The speakers that an option names, in whatever spelling."""
+    known = {name_key(speaker): speaker for speaker in speakers}
+    if unknown := sorted(name for name in asked if name_key(name) not in known):
         raise InputError(f"{option} {', '.join(unknown)}: not among {', '.join(speakers)}")
+    return {known[name_key(name)] for name in asked}

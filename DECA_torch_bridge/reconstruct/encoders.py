@@ -142,8 +142,8 @@ class DecaEncoder:
             network.eval().to(self._device)
 
     def speaker_shape(self, clips: Sequence[tuple[Track, Iterable[SourceFrame]]], *, neutral: bool) -> SpeakerShape:
-        """See `ClipEncoder`: the median over the frames with a face."""
-        shapes = [self._encode(track, frames)["shape"][track.found] for track, frames in clips]
+        """See `ClipEncoder`: the median over the frames with a face, of those that could be read."""
+        shapes = [self._encode(track, frames)["shape"][track.found & track.readable] for track, frames in clips]
         joined = np.concatenate(shapes)
         note = "" if neutral else "no neutral clip of the speaker: the shape may hold some of the expression"
         return SpeakerShape(np.median(joined, axis=0), neutral, len(joined), note)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int32
+from jaxtyping import Float32, Int, Int32, Int64
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.schema import EMOTIONS, UNLABELLED
@@ -25,6 +25,7 @@ __all__ = [
     "has_truth",
     "read_tracks",
     "read_truth",
+    "template_frame",
     "truth_path",
 ]
 
@@ -121,6 +122,31 @@ def read_tracks(directory: Path | str, *, split: str | None = None) -> list[Coef
     ]
 
 
+def template_frame(directory: Path | str, tracks: Iterable[CoefficientTrack]) -> CodeDict:
+    """Returns the code dict of one frame whose identity, pose and camera stand for all: of a neutral clip, if possible.
+
+    It is the first frame without any flag, of the first neutral clip by id that has one, else of the first other clip.
+
+    Args:
+      directory: Where the tracks are.
+      tracks: Tracks to choose from.
+
+    Raises:
+      InputError: Every frame is flagged, or a file is missing or damaged.
+    """
+    directory = Path(directory)
+    clips = [track.clip for track in sorted(tracks, key=lambda track: (track.emotion != "neutral", track.clip))]
+    for clip in clips:
+        codes, _ = _read_codes(codes_path(directory, clip), clip)
+        trusted = np.flatnonzero(_flags(directory, clip, len(codes)) == 0)
+        if trusted.size:
+            return codes[int(trusted[0]) : int(trusted[0]) + 1]
+    raise InputError(
+        f"{directory}: every frame of {len(clips)} clips to train on is flagged, so none can be the template of the"
+        " meshes; name one with config.mesh.template"
+    )
+
+
 def truth_path(directory: Path, clip: str, emotion: str) -> Path:
     """Returns where the code dict lies that a neutral clip would have in another emotion."""
     return directory / "truth" / emotion / f"{clip_file_name(clip)}.npz"
@@ -164,7 +190,7 @@ def _read_track(directory: Path, clip: str, entry: TrackEntry) -> CoefficientTra
         )
     runs = entry.frame_emotions or ((entry.emotion, entry.frames),)
     labels = np.repeat([_label(emotion) for emotion, _ in runs], [count for _, count in runs]).astype(np.int32)
-    kept = _seen(directory / "tracks" / f"{clip_file_name(clip)}.npz", clip, len(codes))
+    kept = (_flags(directory, clip, len(codes)) & _INVENTED) == 0
     return CoefficientTrack(
         clip=clip,
         speaker=entry.speaker,
@@ -189,10 +215,11 @@ def _read_codes(path: Path, clip: str) -> tuple[CodeDict, Float32[np.ndarray, "n
         raise InputError(f"clip {clip!r}: {error}") from error
 
 
-def _seen(path: Path, clip: str, frames: int) -> Bool[np.ndarray, " n"]:
-    """Which frames show a face, as far as the reconstruction tells."""
+def _flags(directory: Path, clip: str, frames: int) -> Int64[np.ndarray, " n"]:
+    """What the reconstruction says of each frame; nothing where the tracks come from elsewhere."""
+    path = directory / "tracks" / f"{clip_file_name(clip)}.npz"
     if not path.is_file():
-        return np.ones(frames, bool)
+        return np.zeros(frames, np.int64)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             flags = np.asarray(archive["flags"])
@@ -202,7 +229,7 @@ def _seen(path: Path, clip: str, frames: int) -> Bool[np.ndarray, " n"]:
         raise InputError(
             f"clip {clip!r}: {path} has flags of shape {flags.shape} for {frames} frames: files of two runs"
         )
-    return (flags.astype(np.int64) & _INVENTED) == 0
+    return flags.astype(np.int64)
 
 
 def _read_delivery(directory: Path, clip: str, speaker: str, intensity: float) -> TrueDelivery:

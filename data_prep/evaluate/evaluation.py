@@ -22,7 +22,7 @@ from data_prep.evaluate.evaluation_run import EvaluationSettings, Run
 from data_prep.evaluate.face_networks import FaceNetworks
 from data_prep.evaluate.inputs import ClipSet
 from data_prep.evaluate.landmark_sources import PROBE, LandmarkFinder, hash_of
-from data_prep.evaluate.matching import Matched, match_clips
+from data_prep.evaluate.matching import Matched, match_clips, one_spelling_of_speakers
 from data_prep.evaluate.mouth_probe import KnownClip, MouthProbe, fitted_probe
 from data_prep.evaluate.score_cache import Fingerprints, ScoreCache, digest
 from data_prep.evaluate.scored_clips import Scored, Seen, known, score_fake, score_real
@@ -59,6 +59,7 @@ def evaluate(
     Raises:
       InputError: Not one manipulated clip can be scored, or none of the sources is in the map asked for.
     """
+    fake, real, sources = one_spelling_of_speakers(fake, real, sources)
     run = Run(networks, finder, ScoreCache(work), Fingerprints(), settings, advance)
     for one in (fake, real, sources):
         if one is not None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from asccl_jax.data.schema import EMOTIONS
-from data_prep.clips import Clip, Problem
+from data_prep.clips import Clip, Problem, one_spelling, sentence_key, with_speaker
 from data_prep.evaluate.inputs import ClipSet, GivenClip
 from data_prep.layouts import VIDEO_SUFFIXES, located
 
-__all__ = ["Matched", "match_clips"]
+__all__ = ["Matched", "match_clips", "one_spelling_of_speakers"]
 
 _NEUTRAL = EMOTIONS[0]
 
@@ -33,6 +33,22 @@ class Matched:
     truth: Clip | None
     truth_named: bool
     remark: str = ""
+
+
+def one_spelling_of_speakers(
+    fake: ClipSet, real: ClipSet, sources: ClipSet | None
+) -> tuple[ClipSet, ClipSet, ClipSet | None]:
+    """Returns the sets with speakers who differ in spelling only, "Anna" and "anna", spelled as one."""
+    given = [one for one in (fake, real, sources) if one is not None]
+    spellings = one_spelling(one.clip.speaker for one_set in given for one in one_set.clips)
+
+    def respelled(clips: ClipSet) -> ClipSet:
+        renamed = (
+            dataclasses.replace(one, clip=with_speaker(one.clip, spellings[one.clip.speaker])) for one in clips.clips
+        )
+        return dataclasses.replace(clips, clips=tuple(renamed))
+
+    return respelled(fake), respelled(real), None if sources is None else respelled(sources)
 
 
 def match_clips(
@@ -92,7 +108,8 @@ def _named(given: GivenClip, name: str, among: ClipSet | None, what: str) -> Cli
     clips = [] if among is None else [one.clip for one in among.clips]
     path = located(given.base, name)
     for fits in (
-        [one for one in clips if one.clip_id == name],
+        [one for one in clips if one.clip_id == name]
+        or [one for one in clips if _id_key(one.clip_id) == _id_key(name)],
         [one for one in clips if path.exists() and one.video.resolve() == path.resolve()],
         [one for one in clips if name in (one.video.name, one.video.stem)],
     ):
@@ -110,6 +127,10 @@ def _named(given: GivenClip, name: str, among: ClipSet | None, what: str) -> Cli
         )
     where = "" if among is None else f" of {among.option}"
     raise LookupError(f"{what} {name!r}: neither a clip{where} (by id or file name) nor a video")
+
+
+def _id_key(clip_id: str) -> str:
+    return "/".join(map(sentence_key, clip_id.split("/")))
 
 
 def _same_words(clip: Clip, real: ClipSet) -> Clip | None:

@@ -8,7 +8,7 @@ from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.manifest import read_manifest
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.data.track_list import LIST_NAME, TrackEntry, clip_file_name, codes_path, read_track_list
-from asccl_jax.data.tracks import NO_LABEL, coefficients_of, read_tracks, read_truth, truth_path
+from asccl_jax.data.tracks import NO_LABEL, coefficients_of, read_tracks, read_truth, template_frame, truth_path
 from asccl_jax.errors import InputError
 from tests.data.tiny_tracks import codes, write_tracks
 
@@ -57,6 +57,31 @@ def test_frames_without_a_face_are_left_out(directory):
     track = read_tracks(directory)[0]
     assert track.frame_index.tolist() == [0, 2]
     assert len(track.labels) == len(track.coefficients) == 2
+
+
+def flag(directory, clip, flags):
+    (directory / "tracks").mkdir(exist_ok=True)
+    np.savez(directory / "tracks" / f"{clip_file_name(clip)}.npz", flags=np.array(flags, np.uint8))
+
+
+def test_the_template_is_the_first_frame_that_nothing_is_wrong_with(tmp_path):
+    clips = {"a/sad/1": 1, "b/neutral/1": 2, "c/neutral/1": 3}
+    write_tracks(tmp_path, {name: codes(range(4), first=10 * first) for name, first in clips.items()})
+
+    def chosen(tracks):
+        return float(template_frame(tmp_path, tracks).pose[0, 3])
+
+    tracks = read_tracks(tmp_path)
+    assert chosen(tracks) == chosen(tracks[::-1]) == 20.0
+    flag(tmp_path, "b/neutral/1", [1, 4, 0, 0])  # no face, a poor fit
+    assert chosen(tracks) == 22.0
+    flag(tmp_path, "b/neutral/1", [8, 2, 4, 1])
+    assert chosen(tracks) == 30.0
+    flag(tmp_path, "c/neutral/1", [4] * 4)
+    assert chosen(tracks) == 10.0
+    flag(tmp_path, "a/sad/1", [1] * 4)
+    with pytest.raises(InputError, match="every frame of 3 clips to train on is flagged"):
+        chosen(tracks)
 
 
 def test_a_reconstruction_is_read_without_its_shards(dataset):

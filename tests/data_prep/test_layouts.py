@@ -5,7 +5,7 @@ import os
 import pytest
 
 from asccl_jax.errors import InputError
-from data_prep.clips import Clip, emotion_name, reject_duplicates, sentence_key
+from data_prep.clips import Clip, emotion_name, one_spelling, reject_duplicates, sentence_key
 from data_prep.layouts import apply_transcripts, find_clips
 from tests.data_prep.tiny_media import write_table
 
@@ -147,13 +147,13 @@ def test_a_folder_of_no_clips_is_refused(tmp_path, layout, names, message):
 
 def test_wrong_inputs_are_named(tmp_path):
     (tmp_path / "short.csv").write_text("path,speaker\na.mp4,Ann\n")
-    (tmp_path / "split.csv").write_text("path,speaker,emotion,sentence,split\na.mp4,Ann,sad,1,test\n")
+    (tmp_path / "split.csv").write_text("path,speaker,emotion,sentence,split\na.mp4,Ann,sad,1,exam\n")
     for source, layout, message in [
         (tmp_path / "gone", "mead", "does not exist"),
         (tmp_path, "list", "expects a CSV file"),
         (tmp_path / "short.csv", "mead", "expects a folder"),
         (tmp_path / "short.csv", "list", "no column emotion, sentence"),
-        (tmp_path / "split.csv", "list", "line 2: split 'test'"),
+        (tmp_path / "split.csv", "list", "line 2: split 'exam'"),
         (tmp_path, "imagenet", "expected one of mead, ravdess, list"),
     ]:
         with pytest.raises(InputError, match=message):
@@ -202,7 +202,7 @@ def test_duplicates_are_dropped_and_file_names_stay_apart():
 
 def test_emotions_and_sentences_have_many_spellings():
     assert [emotion_name(name) for name in ("Anger", "fearful", " surprise")] == ["angry", "fear", "surprised"]
-    assert sentence_key("M-01_a") == "M-01_a"
+    assert sentence_key("M-01_a") == "m-01_a"
     assert sentence_key("Hello, World!") == sentence_key("hello world")
 
 
@@ -286,3 +286,55 @@ def test_transcripts_find_the_clips_whose_zeros_a_spreadsheet_took(tmp_path):
     clips, _ = find_clips(tmp_path, "mead")
     (tmp_path / "words.csv").write_text("Speaker;Emotion;Clip;Sentence\n;;7;dogs\n")
     assert [clip.sentence for clip in apply_transcripts(clips, tmp_path / "words.csv")] == ["dogs"]
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("Hello.", "hello", " HELLO ", "hello!", "«Hello»", "\u201chello\u201d", "Hello...", "-hello-"),
+        ("O\u00f9", "Ou\u0300", "o\u00f9 ?", "OU\u0300!"),
+        ("Don't go", "don\u2019t  go.", "DON'T\tGO", "don't\u00a0go"),
+        ("Stra\u00dfe", "STRASSE"),
+        ("\u0130stanbul", "i\u0307stanbul"),
+        ("\uc548\ub155", "\u110b\u1161\u11ab\u1102\u1167\u11bc."),
+    ],
+)
+def test_one_sentence_has_one_key_however_it_is_spelled(spellings):
+    assert len({sentence_key(text) for text in spellings}) == 1
+    assert sentence_key(sentence_key(spellings[0])) == sentence_key(spellings[0])
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        ("001", "002", "1", "disgusted-001", "1.5", "15"),
+        ("2 + 2", "2 - 2", "22"),
+        # Marks are vowels here, no punctuation: ka, ki, ku.
+        ("\u0915\u093e", "\u0915\u0940", "\u0915\u0942"),
+        ("\u0e01\u0e34\u0e19 \u0e02\u0e49\u0e32\u0e27", "\u0e01\u0e34\u0e19 \u0e02\u0e32\u0e27"),
+        ("schon", "sch\u00f6n"),
+        ("?", "!"),
+        ("10 $", "10 \u20ac"),
+    ],
+)
+def test_different_sentences_do_not_become_one(sentences):
+    assert len({sentence_key(text) for text in sentences}) == len(sentences)
+    assert all(sentence_key(text) and "/" not in sentence_key(text) for text in (*sentences, "/"))
+
+
+def test_a_list_pairs_what_differs_in_spelling_only(tmp_path):
+    touch(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    rows = [
+        ("a.mp4", "Zo\u00eb", "neutral", "Hello."),
+        ("b.mp4", "ZOE\u0308", "Happy ", "hello"),
+        ("c.mp4", "zo\u00eb", "sad", "O\u00f9"),
+    ]
+    write_table(tmp_path / "clips.csv", rows)
+    clips, problems = find_clips(tmp_path / "clips.csv", "list")
+    assert len({(clip.speaker, clip.sentence) for clip in clips if clip.emotion != "sad"}) == 1
+    assert {clip.speaker for clip in clips} == {"ZO\u00cb"}
+    assert all(clip.clip_id.startswith("ZO\u00cb/") for clip in clips)
+    assert [(one.subject, one.outcome) for one in problems] == [("Zo\u00eb", "kept"), ("zo\u00eb", "kept")]
+    assert "differs in spelling only" in problems[0].reason
+
+
+def test_spellings_are_chosen_alike_in_any_order():
+    assert one_spelling(["anna", "Anna", "Bob"]) == one_spelling(["Bob", "Anna", "anna"])

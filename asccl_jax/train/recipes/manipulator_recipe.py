@@ -14,8 +14,7 @@ from ml_collections import ConfigDict
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.loader import evaluation_batches
 from asccl_jax.data.selection import evenly_spaced
-from asccl_jax.data.track_list import codes_path
-from asccl_jax.data.tracks import CoefficientTrack, read_tracks
+from asccl_jax.data.tracks import CoefficientTrack, read_tracks, template_frame
 from asccl_jax.data.windows import CoefficientWindows, window_batches
 from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import load_metric
@@ -148,9 +147,7 @@ def _template(config: ConfigDict, tracks: list[CoefficientTrack]) -> CodeDict:
     """The one frame whose identity, pose and camera all meshes are drawn with."""
     if config.mesh.template:
         return CodeDict.load(config.mesh.template)[:1]
-    neutral = [track for track in tracks if track.split == "train" and track.emotion == "neutral"]
-    chosen = (neutral or tracks)[0]
-    return CodeDict.load(codes_path(Path(config.data.dir), chosen.clip))[:1]
+    return template_frame(config.data.dir, tracks)
 
 
 def _held_out_batches(source: CoefficientWindows, config: ConfigDict) -> HeldOutBatches:

@@ -1,7 +1,7 @@
 """Each manipulated clip finds its source and truth, by name or by what is said; doubt is a refusal."""
 
 from data_prep.evaluate.inputs import read_clips
-from data_prep.evaluate.matching import match_clips
+from data_prep.evaluate.matching import match_clips, one_spelling_of_speakers
 from tests.data_prep.evaluate.tiny_clips import write_list
 
 
@@ -68,3 +68,14 @@ def test_a_single_source_video_serves_all(tmp_path):
     single = read_clips(tmp_path / "source/talk.mp4", "--source", default_emotion="neutral")
     (one,), _ = match_clips(fake, single, real)
     assert one.source.video == tmp_path / "source/talk.mp4"
+
+
+def test_speakers_and_sentences_may_be_spelled_differently_on_each_side(tmp_path):
+    fake, source, real = sets(
+        tmp_path,
+        [("a.mp4", "ANNA", "happy", "hello"), ("b.mp4", "anna", "sad", "x", "Anna/Neutral/Hello!")],
+        [("n.mp4", "Anna", "neutral", "Hello.")],
+    )
+    fake, real, source = one_spelling_of_speakers(fake, real, source)
+    matched, problems = match_clips(fake, source, real)
+    assert not problems and [one.source.video.name for one in matched] == ["n.mp4", "n.mp4"]
