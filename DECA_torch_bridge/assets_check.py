@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.outputs import require_writable_file
 from DECA_torch_bridge import flame_files
@@ -206,7 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"The head is in {options.output}\n")
         return 0
     if options.command == "write-builtin":
-        write_builtin_assets(options.directory)
+        with sole_writer(options.directory, "DIR"):
+            write_builtin_assets(options.directory)
         sys.stdout.write(f"The built-in head is in {options.directory}\n")
         return 0
     states = check_assets(options.directory, encoder=options.encoder)

@@ -24,13 +24,13 @@ from asccl_jax.data.growing_folder import file_facts, growing_folder, is_made
 from asccl_jax.data.manifest import FrameIndex, Manifest, read_manifest
 from asccl_jax.data.records import file_sha256
 from asccl_jax.data.schema import RenderRecord
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.data.test_speakers import reported_split
 from asccl_jax.data.track_list import clip_file_name
 from asccl_jax.data.twins import find_twins
 from asccl_jax.errors import InputError, exit_on_input_error, writing
 from asccl_jax.geometry.eyes import draw_eyes, edited_eye_points, eye_points
 from asccl_jax.infer.prefetch import prefetched
-from asccl_jax.outputs import require_writable_folder
 from DECA_torch_bridge.reconstruct.drawing import make_renderer
 from DECA_torch_bridge.reconstruct.face_template import ALIGNED_SIZE
 from DECA_torch_bridge.reconstruct.one_thread import one_thread
@@ -76,7 +76,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
       InputError: Something the user gave is wrong.
     """
     options = _parser().parse_args(arguments)
-    require_writable_folder(options.output)
+    with sole_writer(options.output, "--output"):
+        return _edit(options)
+
+
+def _edit(options: argparse.Namespace) -> int:
     manifest = read_manifest(options.records)
     assets = file_facts(options.assets)
     for clip, edit, folder in _asked(options, manifest):

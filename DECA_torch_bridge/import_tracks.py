@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.data.test_speakers import TEST_SPEAKERS
 from asccl_jax.data.track_list import LIST_NAME, TrackEntry, TrackList, codes_path, write_track_list
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.file_names import name_hash, readable
-from asccl_jax.outputs import require_writable_folder
 from data_prep.clips import Problem
 from DECA_torch_bridge.track_layouts import ImportedClip, find_clips
 
@@ -153,15 +153,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--test", nargs="*", metavar="NAME", help="speakers or clips to report on (default: MEAD's test speakers)"
     )
     options = parser.parse_args(arguments)
-    require_writable_folder(options.output)
-    tracks, problems = import_tracks(
-        options.source,
-        options.output,
-        annotations=options.annotations,
-        validation=options.validation,
-        share=options.validation_share,
-        test=options.test,
-    )
+    with sole_writer(options.output, "--output"):
+        tracks, problems = import_tracks(
+            options.source,
+            options.output,
+            annotations=options.annotations,
+            validation=options.validation,
+            share=options.validation_share,
+            test=options.test,
+        )
     for problem in problems:
         sys.stderr.write(f"left out: {problem.subject}: {problem.reason}\n")
     held_out = sum(entry.split != "train" for entry in tracks.clips.values())

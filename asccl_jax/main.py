@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from asccl_jax import host_memory, xla_flags
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.remote_folder import located, remote_address
 from asccl_jax.train.checkpoints.checkpoint_folder import newest_on_disk
@@ -104,10 +106,21 @@ def _fit(
 ) -> int:
     import jax
 
+    _make_directory(command.workdir)
+    with contextlib.ExitStack() as held:
+        if jax.process_index() == 0 and mirror is None:
+            held.enter_context(sole_writer(command.workdir, "--workdir"))
+        return _fit_alone(command, experiment, watchdog, mirror)
+
+
+def _fit_alone(
+    command: command_line.TrainCommand, experiment: Experiment, watchdog: Heartbeat, mirror: RunMirror | None
+) -> int:
+    import jax
+
     from asccl_jax.train import loop, runtime
     from asccl_jax.train.monitoring import run_summary
 
-    _make_directory(command.workdir)
     result = loop.fit(experiment, command.workdir, profile=command.profile, heartbeat=watchdog, mirror=mirror)
     summary = run_summary.summarise(
         result, input_threads=command.config.data.get("threads"), attempt=restarts.current_attempt()

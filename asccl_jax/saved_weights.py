@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, writing
 from asccl_jax.remote_folder import AnyPath, open_remote, reading, remote_address
 from asccl_jax.trees import named_shapes, shape_differences
@@ -91,17 +92,17 @@ def _save(directory: Path, layout: WeightsFormat, variables: Variables, settings
     replaced = _replaced(directory)
     if not directory.exists() and (replaced / layout.description).is_file():
         replaced.rename(directory)  # an earlier save was killed between its two renames
-    _remove(unfinished, layout)
-    _remove(replaced, layout)
-    unfinished.mkdir()
-    with _checkpointer(layout) as checkpointer:
-        checkpointer.save(unfinished / _VARIABLES, jax.device_get(variables))
-    description = {"format_version": layout.version, "settings": settings}
-    (unfinished / layout.description).write_text(json.dumps(description, indent=2) + "\n")
-    if directory.exists():
-        directory.rename(replaced)
-    unfinished.rename(directory)
-    _remove(replaced, layout)
+    with sole_writer(unfinished, f"{directory}:"):
+        _empty(unfinished, layout)
+        _remove(replaced, layout)
+        with _checkpointer(layout) as checkpointer:
+            checkpointer.save(unfinished / _VARIABLES, jax.device_get(variables))
+        description = {"format_version": layout.version, "settings": settings}
+        (unfinished / layout.description).write_text(json.dumps(description, indent=2) + "\n")
+        if directory.exists():
+            directory.rename(replaced)
+        unfinished.rename(directory)
+        _remove(replaced, layout)
 
 
 def load_weights(
@@ -186,6 +187,12 @@ def _remove(directory: Path, layout: WeightsFormat) -> None:
     # The description goes first: what has none is never taken for a whole network.
     (directory / layout.description).unlink(missing_ok=True)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def _empty(directory: Path, layout: WeightsFormat) -> None:
+    (directory / layout.description).unlink(missing_ok=True)
+    for path in directory.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _find(path: AnyPath, layout: WeightsFormat) -> AnyPath:

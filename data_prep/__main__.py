@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, exit_on_input_error
-from asccl_jax.outputs import require_writable_folder
 from data_prep.alignment import AlignmentSettings
 from data_prep.clip_records import ClipSettings
 from data_prep.landmarks import BACKENDS, LandmarkSettings
@@ -49,9 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     options = _parser().parse_args(arguments)
-    require_writable_folder(options.output)
     try:
-        outcome = prepare(_settings(options), progress=not options.quiet)
+        settings = _settings(options)
+        with sole_writer(options.output, "--output"):
+            outcome = prepare(settings, progress=not options.quiet)
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; give the same command again to go on\n")
         return 130

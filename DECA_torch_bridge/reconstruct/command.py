@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from asccl_jax.data.manifest import read_manifest
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, exit_on_input_error
-from asccl_jax.outputs import require_writable_folder
 from data_prep.landmarks import BACKENDS, LandmarkSettings
 from data_prep.settings import RunnerSettings
 from data_prep.splits import named_speakers
@@ -62,10 +63,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     options = _parser().parse_args(arguments)
-    require_writable_folder(options.output)
     settings = _settings(options)
     try:
-        outcome = reconstruct(settings, progress=not options.quiet)
+        with _held(settings):
+            outcome = reconstruct(settings, progress=not options.quiet)
     except KeyboardInterrupt:
         sys.stderr.write("\ninterrupted; give the same command again to go on\n")
         return 130
@@ -146,6 +147,18 @@ def _parser() -> argparse.ArgumentParser:
     work.add_argument("--beam-options", default="", help="further options of Beam, in one quoted string")
     work.add_argument("--keep-work", action="store_true", help="keep OUTPUT/work, of no use once all is done")
     return parser
+
+
+@contextlib.contextmanager
+def _held(settings: Reconstruction) -> Iterator[None]:
+    """Holds the output; parts of one reconstruction share it, but no two runs do the same part."""
+    part, parts = settings.shard
+    with contextlib.ExitStack() as held:
+        held.enter_context(sole_writer(settings.output, "--output", shared=parts > 1))
+        if parts > 1:
+            place = settings.output / "work" / "parts" / f"{part}-of-{parts}"
+            held.enter_context(sole_writer(place, f"--shard {part}/{parts}:"))
+        yield
 
 
 def _settings(options: argparse.Namespace) -> Reconstruction:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from asccl_jax.data.atomic import write_atomically
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, writing
 from DECA_torch_bridge.video.child_process import ChildError, Use, run_child
 
@@ -99,17 +98,8 @@ class WorkFolder:
             (self.path / "logs").mkdir(exist_ok=True)
             if not (self.path / _MARK).is_file():
                 write_atomically(self.path / _MARK, json.dumps({"version": VERSION}) + "\n")
-            descriptor = os.open(self.path / _MARK, os.O_RDWR)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"{self.option} {self.path}: another run works there; wait for it, or end it"
-                ) from error
+        with sole_writer(self.path, self.option) as descriptor:
             yield descriptor
-        finally:
-            os.close(descriptor)
 
     def log(self, stage: str) -> Path:
         """Returns where the words of a stage go."""

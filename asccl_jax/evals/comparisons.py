@@ -15,8 +15,8 @@ from asccl_jax.data.manifest import Manifest, read_manifest
 from asccl_jax.data.pairs import FramePairs
 from asccl_jax.data.schema import ComparisonRecord
 from asccl_jax.data.selection import evenly_spaced
-from asccl_jax.evals.bootstrap import Units, choose_units
 from asccl_jax.data.test_speakers import reported_split
+from asccl_jax.evals.bootstrap import Units, choose_units
 
 __all__ = [
     "CONTROLLED_SPLIT",

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from asccl_jax import xla_flags
 from asccl_jax.data.selection import evenly_spaced
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.geometry.head_model import HEAD_NAME
-from asccl_jax.outputs import require_writable_folder
 
 if TYPE_CHECKING:
     from asccl_jax.evals.manipulator_evaluation import Candidate
@@ -45,10 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
       InputError: Anything wrong with what the user gave.
     """
     options = _parser().parse_args(arguments)
-    require_writable_folder(options.output)
     _check(options)
     # Before the first import of JAX: XLA reads its flags once.
     xla_flags.apply()
+    with sole_writer(options.output, "--output"):
+        return _evaluate(options)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
     import tqdm
 
     from asccl_jax.data.test_speakers import scored_on

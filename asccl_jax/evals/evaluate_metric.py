@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asccl_jax import xla_flags
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, exit_on_input_error
-from asccl_jax.outputs import require_writable_folder
 
 if TYPE_CHECKING:
     from asccl_jax.evals.metric_evaluation import Candidate
@@ -46,14 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
       InputError: Anything wrong with what the user gave.
     """
     options = _parser().parse_args(arguments)
-    if options.output is not None:
-        require_writable_folder(options.output)
     _check(options)
     # Before the first import of JAX: XLA reads its flags once.
     xla_flags.apply()
     if options.clip_query is not None:
         return _compare_clips(options)
-    return _evaluate(options)
+    with sole_writer(options.output, "--output"):
+        return _evaluate(options)
 
 
 def _parser() -> argparse.ArgumentParser:

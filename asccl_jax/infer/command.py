@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from asccl_jax import xla_flags
 from asccl_jax.data.schema import EMOTIONS
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, exit_on_input_error, writing
 from asccl_jax.file_names import is_litter
 from asccl_jax.outputs import require_writable_file, require_writable_folder
@@ -68,7 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             edit(codes, options.codes).save(options.output)
         sys.stdout.write(f"{options.output}: {len(codes)} frames\n")
         return 0
-    return _edit_folder(sources, edit, options, _settings(manipulator, options))
+    with sole_writer(options.output, "--output"):
+        return _edit_folder(sources, edit, options, _settings(manipulator, options))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asccl_jax import xla_flags
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, exit_on_input_error, writing
-from asccl_jax.outputs import require_writable_folder
 
 if TYPE_CHECKING:
     from asccl_jax.data.aligned_frames import AlignedClips, AlignedFrame, RenderedClip
@@ -49,6 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _check(options)
     # Before the first import of JAX: XLA reads its flags once.
     xla_flags.apply()
+    with sole_writer(options.output, "--output"):
+        return _render(options)
+
+
+def _render(options: argparse.Namespace) -> int:
     import jax
     import tqdm
 
@@ -106,7 +111,6 @@ def _parser() -> argparse.ArgumentParser:
 def _check(options: argparse.Namespace) -> None:
     if options.chunk < 1:
         raise InputError(f"--chunk {options.chunk}: expected at least 1")
-    require_writable_folder(options.output)
     if options.conditioning is not None:
         if options.clip is None:
             raise InputError("--conditioning: belongs to one clip; say which with --clip")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asccl_jax import xla_flags
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, exit_on_input_error, writing
-from asccl_jax.outputs import require_writable_folder
 
 if TYPE_CHECKING:
     from data_prep.evaluate.inputs import ClipSet
@@ -58,6 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _check(options)
     # Before the first import of JAX: XLA reads its flags once.
     xla_flags.apply()
+    with sole_writer(options.report, "--report"):
+        return _evaluate(options)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
     import dataclasses
 
     import tqdm
@@ -173,7 +178,6 @@ def _check(options: argparse.Namespace) -> None:
     for folder in options.trained_on:
         if not folder.is_dir():
             raise InputError(f"--trained-on {folder}: no such folder; give a training run, or the records of one")
-    require_writable_folder(options.report, "--report")
 
 
 def _seen(folders: Sequence[Path], speakers: Collection[str]) -> list[str]:

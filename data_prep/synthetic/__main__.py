@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from asccl_jax.errors import exit_on_input_error
-from asccl_jax.outputs import require_writable_file, require_writable_folder
+from asccl_jax.data.sole_writer import sole_writer
+from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.outputs import require_writable_file
 from data_prep.synthetic.clips import CLIPS_CSV, ClipSetSettings, plan_clips, write_clip_set
 
 __all__ = ["PRESETS", "main"]
@@ -90,9 +91,9 @@ def _clips(words: list[str]) -> int:
     settings = dataclasses.replace(
         PRESETS[options.preset], **{name: value for name, value in given.items() if value is not None}
     )
-    require_writable_folder(options.output)
-    written = write_clip_set(settings, options.output, workers=options.workers)
-    return _draw(written, len(plan_clips(settings)), options)
+    with sole_writer(options.output, "--output"):
+        written = write_clip_set(settings, options.output, workers=options.workers)
+        return _draw(written, len(plan_clips(settings)), options)
 
 
 def _actors(words: list[str]) -> int:
@@ -119,9 +120,9 @@ def _actors(words: list[str]) -> int:
     if "syllables" in given:
         given["syllables"] = tuple(given["syllables"])
     settings = ActorSetSettings(**given)
-    require_writable_folder(options.output)
-    written = write_actor_set(settings, options.output, workers=options.workers)
-    return _draw(written, len(plan_actors(settings)), options)
+    with sole_writer(options.output, "--output"):
+        written = write_actor_set(settings, options.output, workers=options.workers)
+        return _draw(written, len(plan_actors(settings)), options)
 
 
 def _draw(written: Iterator[int], clips: int, options: argparse.Namespace) -> int:
@@ -168,7 +169,12 @@ def _comparisons(words: list[str]) -> int:
     from data_prep.synthetic.comparisons import ComparisonSettings, write_records
 
     settings = ComparisonSettings(groups=options.groups, size=options.size, seed=options.seed)
-    with tqdm(total=settings.groups, unit="group", desc="comparisons", disable=options.quiet) as bar:
+    if not options.records.is_dir():
+        raise InputError(f"--records {options.records}: no such folder; make it with asccl prepare")
+    with (
+        sole_writer(options.records, "--records"),
+        tqdm(total=settings.groups, unit="group", desc="comparisons", disable=options.quiet) as bar,
+    ):
         manifest = write_records(options.records, settings, workers=options.workers, advance=bar.update)
     count = manifest.split("comparisons").records("comparisons")
     sys.stdout.write(f"{options.records}: {count:,} comparisons in {settings.groups} groups\n")
@@ -191,7 +197,6 @@ def _tracks(words: list[str]) -> int:
     parser.add_argument("--fps", type=int, help="frames a second (30)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = vars(parser.parse_args(words))
-    require_writable_folder(options["output"])
     from data_prep.synthetic.tracks import TrackSetSettings, plan_tracks, write_track_set
 
     names = [field.name for field in dataclasses.fields(TrackSetSettings)]
@@ -200,7 +205,10 @@ def _tracks(words: list[str]) -> int:
         given["syllables"] = tuple(given["syllables"])
     settings, frames = TrackSetSettings(**given), 0
     plans = plan_tracks(settings)
-    with tqdm(total=len(plans), unit="clip", desc="tracks", disable=options["quiet"]) as bar:
+    with (
+        sole_writer(options["output"], "--output"),
+        tqdm(total=len(plans), unit="clip", desc="tracks", disable=options["quiet"]) as bar,
+    ):
         for count in write_track_set(settings, options["output"]):
             frames += count
             bar.update()

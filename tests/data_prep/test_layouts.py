@@ -286,6 +286,8 @@ def test_transcripts_find_the_clips_whose_zeros_a_spreadsheet_took(tmp_path):
     clips, _ = find_clips(tmp_path, "mead")
     (tmp_path / "words.csv").write_text("Speaker;Emotion;Clip;Sentence\n;;7;dogs\n")
     assert [clip.sentence for clip in apply_transcripts(clips, tmp_path / "words.csv")] == ["dogs"]
+
+
 @pytest.mark.parametrize(
     "spellings",
     [
