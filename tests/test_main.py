@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.frozen_metric import FrozenMetric, load_metric, save_metric
 from asccl_jax.geometry.head_model import HEAD_NAME
 from asccl_jax.main import main
@@ -341,6 +342,15 @@ def test_a_workdir_that_is_a_file_ends_with_status_2(run_here, tmp_path):
     status, errors = run_here()
     assert status == 2
     assert "--workdir" in errors[0]
+
+
+def test_a_workdir_in_which_another_run_trains_ends_with_status_2_and_stays_as_it_is(run_here, tmp_path):
+    (tmp_path / "run").mkdir()
+    with sole_writer(tmp_path / "run", "--workdir"):
+        status, errors = run_here()
+    assert status == 2
+    assert errors == [f"error: --workdir {tmp_path / 'run'}: another run works there; wait for it, or end it"]
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_help_explains_and_ends_with_status_0(capsys):

@@ -7,6 +7,7 @@ import pytest
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.schema import EMOTIONS
+from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.data.tracks import coefficients_of
 from asccl_jax.infer.command import main
 from asccl_jax.infer.manipulate import (
@@ -84,6 +85,14 @@ def test_intensity_zero_of_any_label_is_the_neutral_label(run: Path, clip: Path)
         assert main([*words, "--output", str(output)]) == 0
         found.append(coefficients_of(CodeDict.load(output)))
     np.testing.assert_array_equal(*found)
+
+
+def test_a_folder_in_which_another_run_writes_is_left_alone(run: Path, clip: Path, tmp_path: Path, capsys):
+    words = [str(clip.parent), "--checkpoint", str(run), "--emotion", "sad", "--output", str(tmp_path / "edited")]
+    with sole_writer(tmp_path / "edited", "--output"):
+        assert main(words) == 2
+        assert not list((tmp_path / "edited").iterdir())
+    assert "another run works there" in capsys.readouterr().err
 
 
 def test_a_folder_is_resumed_and_a_bad_clip_does_not_stop_the_others(run: Path, tmp_path: Path, capsys):

@@ -14,6 +14,7 @@ from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.dataset_reader import open_records, verify_dataset
 from asccl_jax.data.manifest import read_manifest
 from asccl_jax.data.schema import FrameRecord, RenderRecord
+from asccl_jax.data.sole_writer import sole_writer
 from DECA_torch_bridge.__main__ import main
 from DECA_torch_bridge.reconstruct.clip_step import ClipTask
 from DECA_torch_bridge.reconstruct.folders import read_subject
@@ -143,6 +144,18 @@ def test_parts_make_the_same_data_set(clips, dataset, tmp_path, capsys):
         assert not (output / "manifest.json").exists()
     assert precompute(clips, output) == 0
     assert digests(output) == digests(dataset)
+
+
+def test_parts_work_side_by_side_but_no_two_runs_on_one(clips, tmp_path, capsys):
+    output = tmp_path / "codes"
+    with sole_writer(output, "--output", shared=True), sole_writer(output / "work/parts/1-of-2", "--shard"):
+        assert precompute(clips, output) == 2
+        assert f"--output {output}: another run works there" in capsys.readouterr().err
+        assert precompute(clips, output, "--shard", "1/2") == 2
+        assert "--shard 1/2" in (said := capsys.readouterr().err) and "another run works there" in said
+        assert precompute(clips, output, "--shard", "2/2") == 0
+    with sole_writer(output, "--output"):
+        assert precompute(clips, output, "--shard", "1/2") == 2
 
 
 def test_folders_are_written_and_read_back(clips, tmp_path):
