@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from asccl_jax.data.manifest import Manifest, Shard, Split
 from asccl_jax.errors import InputError
-from asccl_jax.evals.comparisons import derive_comparisons, lip_shape, load_comparisons
+from asccl_jax.evals.comparisons import default_split, derive_comparisons, lip_shape, load_comparisons
 from tests.evals.toy_records import landmarks, write_records
 
 
@@ -15,6 +16,20 @@ def test_controlled_comparisons_are_preferred_and_limited_by_whole_groups(record
     some = load_comparisons(records, limit=2)
     assert {record.group for record in some.records} == {0, 5}
     assert len(some.records) == 2 * 8
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        (("train", "validation", "test"), "test"),
+        (("train", "validation"), "validation"),
+        (("train", "validation", "test", "comparisons"), "comparisons"),
+    ],
+)
+def test_what_is_reported_is_of_the_test_split_where_nothing_is_controlled(pairs, expected):
+    splits = {name: Split(pairs=(Shard("pairs", 1, ""),)) for name in pairs}
+    splits.setdefault("test", Split())
+    assert default_split(Manifest("tiny", 8, splits, {})) == expected
 
 
 def test_a_split_without_comparisons_derives_them(records: Path):

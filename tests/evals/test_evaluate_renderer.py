@@ -4,18 +4,20 @@ import dataclasses
 import functools
 import json
 import weakref
+import shutil
 
 import numpy as np
 import pytest
 
 from asccl_jax.data.aligned_frames import AlignedClips, AlignedFrame, RenderedClip
+from asccl_jax.data.test_speakers import write_speakers
 from asccl_jax.evals import renderer_evaluation
 from asccl_jax.evals.evaluate_renderer import main
 from asccl_jax.evals.landmark_probe import train_probe
 from asccl_jax.evals.renderer_evaluation import COPY, Candidate
 from asccl_jax.models.renderer import Renderer
 from asccl_jax.saved_renderer import save_renderer
-from tests.evals.talking_records import LOWER, write_edit, write_talking_records
+from tests.evals.talking_records import CLIPS, LOWER, write_edit, write_talking_records
 from tests.models.tiny_renderer import TINY, drawn_networks
 
 
@@ -71,6 +73,24 @@ def test_the_copy_of_the_source_is_off_by_what_the_mouth_moved(place, tmp_path):
     # 140 levels of red, 140 of green, 120 of blue on two slivers of 6 x 50 pixels each, within a square of 72.
     expected = (140 + 140 + 120) / 3 * 2 * LOWER * 50 / 72**2
     assert copy["driven"]["figures"]["mouth"]["value"] == pytest.approx(expected, rel=0.25)
+
+
+def test_figures_are_of_the_test_split_where_there_is_one_and_say_who_was_trained_on(place, tmp_path, capsys):
+    clips = {**CLIPS, "test": {"M003/neutral/3": range(3)}}
+    records = write_talking_records(tmp_path / "records", clips)
+    shutil.copytree(place / "with", tmp_path / "run")
+    asked = ["--checkpoint", str(tmp_path / "run"), "--records", str(records)]
+    for split, scored, told in (
+        ((), ["M003/neutral/3"], "Split test, speaker M003. NOTE: nobody knows whom trained"),
+        (("--split", "validation"), ["A/neutral/2", "A/happy/2"], "Split validation, speaker A. NOTE: trained ("),
+    ):
+        output = tmp_path / f"evaluation{len(split)}"
+        assert main([*asked, *split, "--output", str(output)]) == 0
+        clips = json.loads((output / "scores.json").read_text())["rows"][0]["own"]["clips"]
+        assert sorted(clip["clip"] for clip in clips) == sorted(scored)
+        assert told in capsys.readouterr().out
+        assert told in (output / "report.html").read_text()
+        write_speakers(tmp_path / "run", {"train": {"A"}, "validation": {"A"}}, {})
 
 
 def test_without_edits_only_own_clips_are_scored(place, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from asccl_jax.data.test_speakers import write_speakers
 from asccl_jax.errors import InputError
 from asccl_jax.evals.video_metrics import METRICS
 from asccl_jax.evals.video_report import to_text
@@ -194,6 +195,23 @@ def test_the_command_writes_the_same_bytes_every_time(clips, tmp_path, capsys):
     output = capsys.readouterr().out
     assert "get syncnet_v2.model from" in output
     assert "not scored: Ann/fear/s1" in output
+
+
+def test_the_page_says_whether_what_made_the_clips_had_seen_the_speakers(clips, tmp_path, capsys):
+    seen, clean = tmp_path / "seen", tmp_path / "clean"
+    for folder, speakers in ((seen, {"Ann", "Dora"}), (clean, {"Cleo"})):
+        folder.mkdir()
+        write_speakers(folder, {"train": speakers, "validation": ()}, {})
+    told = []
+    for words in ((), ("--trained-on", str(clean)), ("--trained-on", str(clean), "--trained-on", str(seen))):
+        assert run(clips, tmp_path / "report", *words) == 0
+        notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("NOTE: ")]
+        told.append(notes)
+        assert all(note[6:20] in (tmp_path / "report/report.html").read_text() for note in notes)
+    assert told[0] == ["NOTE: nobody knows whether what made the clips had learnt these speakers (--trained-on RUN)"]
+    assert told[1] == []
+    assert told[2] == [f"NOTE: seen ({seen}) was trained on Ann, whose clips are scored here"]
+    assert run(clips, tmp_path / "report", "--trained-on", str(tmp_path / "absent")) == 2
 
 
 @pytest.mark.parametrize(
