@@ -16,7 +16,6 @@ Variants, `--config configs/asccl.py:NAME`:
 
 from ml_collections import ConfigDict, config_dict
 
-EPOCH = 8513  # iterations of a published epoch at batch 8: spec of the released training on MEAD
 VARIANTS = ("", "demo", "smoke")
 
 
@@ -58,7 +57,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.batch_size = 8  # released training script
     config.accumulation = 1  # passes over equal parts of the batch that make an update; more need less memory
     config.fsdp = 1  # devices that weights and optimiser state are split over; 1: a whole copy on each
-    config.steps = 50 * EPOCH  # about 50 epochs are advised by the released README
+    config.epochs = 50  # about 50 are advised by the released README; MEAD's have 8,513 steps of 8 pairs
+    config.steps = 0  # 0: `epochs` times the frame pairs of the training split, by `batch_size`
     config.learning_rate = 1e-3  # released train_landmarks.py: Adam
     config.learning_rate_schedule = "constant"  # released train_landmarks.py; or "cosine", to zero at the last step
 

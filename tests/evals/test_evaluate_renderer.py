@@ -3,8 +3,8 @@
 import dataclasses
 import functools
 import json
-import weakref
 import shutil
+import weakref
 
 import numpy as np
 import pytest

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from asccl_jax.data.loader import evaluation_batches, training_batches
 from asccl_jax.data.pairs import FramePairs
 from asccl_jax.data.selection import evenly_spaced
+from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import load_metric
 from asccl_jax.settings import MetricSettings
 from asccl_jax.tasks.metric import MetricTask
@@ -48,6 +49,9 @@ def metric_settings(config: ConfigDict) -> MetricSettings:
 def metric_task(config: ConfigDict) -> MetricTask:
     """Returns what a recipe trains, without its data.
 
+    Args:
+      config: The recipe; `config.steps` is positive.
+
     Raises:
       InputError: A value that makes no sense, or weights to start from that do not fit.
     """
@@ -64,10 +68,11 @@ def metric_task(config: ConfigDict) -> MetricTask:
 
 def metric_experiment(config: ConfigDict) -> Experiment:
     """Returns what `loop.fit` runs; see `configs/asccl.py`."""
-    loop = loop_settings(config)
     max_hold = config.data.max_hold or None
-    source = FramePairs(config.data.dir, "train", pairing=config.data.pairing, max_hold=max_hold, seed=loop.seed)
+    source = FramePairs(config.data.dir, "train", pairing=config.data.pairing, max_hold=max_hold, seed=config.seed)
     held_out = FramePairs(config.data.dir, "validation", max_hold=max_hold)
+    config = _with_steps(config, len(source))
+    loop = loop_settings(config)
     task = metric_task(config)
     _LOG.info("training on %r, evaluating on %r", source, held_out)
 
@@ -85,6 +90,20 @@ def metric_experiment(config: ConfigDict) -> Experiment:
         baseline=settled,
         speakers={split: source.frames.manifest.speakers(split) for split in ("train", "validation")},
     )
+
+
+def _with_steps(config: ConfigDict, pairs: int) -> ConfigDict:
+    """Counts the steps of `config.epochs` where the recipe leaves them open; a batch may span two epochs."""
+    if config.steps:
+        return config
+    counted = config.copy_and_resolve_references()
+    counted.steps = config.epochs * pairs // max(config.batch_size, 1)
+    if counted.steps < 1 <= config.batch_size:
+        raise InputError(
+            f"config.epochs={config.epochs} of {pairs} frame pairs are no batch of {config.batch_size}: give more"
+            " epochs or a smaller batch"
+        )
+    return counted
 
 
 def _start_variables(directory: str, settings: MetricSettings) -> Variables | None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
+from asccl_jax.data.pairs import FramePairs
 from asccl_jax.data.rendered_records import RecordClips
 from asccl_jax.data.track_list import codes_path, read_track_list, write_track_list
 from asccl_jax.errors import InputError
@@ -71,6 +72,16 @@ def test_compat_decides_what_the_recipe_leaves_open_and_nothing_else():
     assert metric_settings(config) == MetricSettings.from_compat("released", border="inside")
 
 
+@pytest.mark.parametrize(("batch_size", "epochs"), [(8, 50), (64, 50), (16, 3)])
+def test_the_same_epochs_are_trained_whatever_the_batch(records, batch_size, epochs):
+    default = recipe.get_config()
+    assert (default.epochs, default.steps) == (50, 0)
+    experiment = build_experiment(smoke(records, **{"steps": 0, "epochs": epochs, "batch_size": batch_size}))
+    experiment.batches.close()
+    pairs = len(FramePairs(records, "train"))
+    assert experiment.settings.steps == experiment.config["steps"] == epochs * pairs // batch_size
+
+
 def test_group_size_zero_is_the_global_batch():
     config = recipe.get_config()
     config.model.bn_group_size = 0
@@ -101,6 +112,7 @@ def test_automatic_precision_is_float32_on_a_cpu(records):
         ({"evaluation.draws": 0}, "config.evaluation.draws=0"),
         ({"model.depth": 51, "model.stage_blocks": None}, "depth=51"),
         ({"batch_size": 0}, "config.batch_size=0"),
+        ({"batch_size": 4096, "epochs": 1, "steps": 0}, "config.epochs=1 of .* frame pairs are no batch of 4096"),
     ],
 )
 def test_entries_that_make_no_sense_are_named(records, change, message):
