@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, DTypeLike, Float
 
 from asccl_jax.errors import InputError
@@ -134,6 +136,12 @@ def convolve(
     """
     implementation = _chosen(implementation, image)
     padding = kernel.shape[0] // 2 if padding is None else padding
+    return _with_automatic_axes(
+        lambda image, kernel: _convolved(image, kernel, stride, padding, implementation), image, kernel
+    )
+
+
+def _convolved(image: Array, kernel: Array, stride: int, padding: int, implementation: str) -> Array:
     if implementation == "xla":
         return xla_convolve(image, kernel, stride, padding)
     # A 1x1 kernel is a slice and a matrix product, whose own gradients are dense already.
@@ -158,6 +166,12 @@ def transposed_convolve(
       InputError: Unknown implementation.
     """
     implementation = _chosen(implementation, image)
+    return _with_automatic_axes(
+        lambda image, kernel: _transposed_convolved(image, kernel, implementation), image, kernel
+    )
+
+
+def _transposed_convolved(image: Array, kernel: Array, implementation: str) -> Array:
     if implementation == "xla":
         return lax.conv_general_dilated(
             image, kernel, (1, 1), ((1, 2), (1, 2)), lhs_dilation=(2, 2), dimension_numbers=DIMENSIONS
@@ -166,6 +180,20 @@ def transposed_convolve(
     shape = (batch, 2 * height, 2 * width, kernel.shape[3])
     dense = shifted_products if implementation == "shifts" else xla_convolve
     return transposed_by_phases(image, kernel[::-1, ::-1].swapaxes(2, 3), shape, 1, dense)
+
+
+def _with_automatic_axes(convolved: Callable[[Array, Array], Array], image: Array, kernel: Array) -> Array:
+    """Returns a convolution whose batch lies over devices as the image's does.
+
+    Axes of a mesh are Explicit by default of `jax.make_mesh`: shardings are then part of types, and JAX knows none for
+    a kernel's gradient, a sum over devices, nor for the reshapes of the forms. Here they are the compiler's.
+    """
+    shardings = [jax.typeof(array).sharding for array in (image, kernel)]
+    explicit = next((sharding.mesh for sharding in shardings if sharding.mesh.explicit_axes), None)
+    if explicit is None:
+        return convolved(image, kernel)
+    batch = NamedSharding(explicit, PartitionSpec(*shardings[0].spec[:1]))
+    return jax.sharding.auto_axes(convolved, axes=explicit.explicit_axes, out_sharding=batch)(image, kernel)
 
 
 def _chosen(implementation: str, image: Array) -> str:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from asccl_jax.errors import InputError
 from asccl_jax.frozen_metric import FrozenMetric
@@ -53,6 +54,25 @@ def test_gradient_reaches_the_query_image_alone(metric):
     assert float(jnp.abs(query_gradient).max()) > 0
     for leaf in (key_gradient, *jax.tree.leaves(weight_gradient)):
         np.testing.assert_array_equal(leaf, jnp.zeros_like(leaf))
+
+
+def test_a_batch_over_the_devices_of_a_mesh_has_the_gradient_of_one_device(metric):
+    query, key = random_pair()
+    box = jnp.asarray([[2.0, 3.0, 38.0, 36.0], [4.0, 1.0, 36.0, 37.5]])
+
+    def scalar(metric, query, key, box):
+        return asccl_loss(metric, query, key, jax.random.key(0), face_box=box)[0]
+
+    run = jax.jit(jax.value_and_grad(scalar, argnums=1), compiler_options={"xla_backend_optimization_level": 0})
+    expected_loss, expected = run(metric, query, key, box)
+    # Explicit is what `jax.make_mesh` gives unless told otherwise.
+    for axis_type in (AxisType.Explicit, AxisType.Auto):
+        mesh = jax.make_mesh((2,), ("d",), axis_types=(axis_type,), devices=jax.devices()[:2])
+        placed = jax.device_put((query, key, box), NamedSharding(mesh, PartitionSpec("d")))
+        loss, gradient = run(metric, *placed)
+        assert gradient.sharding.is_equivalent_to(placed[0].sharding, 4)
+        np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-4 * float(jnp.abs(expected).max()))
 
 
 def test_a_constant_image_has_finite_gradients(metric):

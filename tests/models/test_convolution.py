@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from asccl_jax.errors import InputError
 from asccl_jax.models.convolution import Convolution, TransposedConvolution, convolve, transposed_convolve
@@ -50,6 +51,43 @@ def test_values_and_gradients_equal_those_of_xla(implementation, side, channels,
     pairs = zip(gradients(implementation, image, kernel, stride), gradients("xla", image, kernel, stride), strict=True)
     for found, expected in pairs:
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * float(jnp.abs(expected).max()))
+
+
+@pytest.mark.parametrize(
+    ("implementation", "height", "features", "kernel_side", "stride"),
+    [
+        ("phase", 6, 5, 3, 1),
+        ("phase", 6, 5, 3, 2),
+        ("phase", 112, 5, 3, 2),
+        ("phase", 112, 3, 3, 1),
+        ("phase", 6, 5, 1, 1),
+        ("phase", 6, 5, 3, "transposed"),
+        ("shifts", 6, 5, 3, 2),
+        ("shifts", 6, 5, 3, "transposed"),
+        ("xla", 6, 5, 3, 2),
+        ("xla", 6, 5, 3, "transposed"),
+    ],
+)
+def test_a_batch_over_devices_gives_the_numbers_of_one(implementation, height, features, kernel_side, stride):
+    image, kernel = random_case(6, 2, features, kernel_side, height=height)
+
+    def scalar(image, kernel):
+        if stride == "transposed":
+            return jnp.sum(1 + jnp.sin(transposed_convolve(image, kernel, implementation=implementation)))
+        return jnp.sum(1 + jnp.sin(convolve(image, kernel, stride=stride, implementation=implementation)))
+
+    run = jax.jit(jax.value_and_grad(scalar, argnums=(0, 1)), compiler_options={"xla_backend_optimization_level": 0})
+    value, expected = run(image, kernel)
+    # Explicit is what `jax.make_mesh` gives unless told otherwise.
+    for axis_type in (AxisType.Explicit, AxisType.Auto):
+        mesh = jax.make_mesh((2,), ("d",), axis_types=(axis_type,), devices=jax.devices()[:2])
+        placed = jax.device_put(image, NamedSharding(mesh, PartitionSpec("d")))
+        # The kernel is where its user left it, which no mesh knows of.
+        found_value, found = run(placed, kernel)
+        assert found[0].sharding.is_equivalent_to(placed.sharding, 4)
+        np.testing.assert_allclose(found_value, value, rtol=1e-5)
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * float(jnp.abs(other).max()))
 
 
 def test_oblong_maps_have_the_right_gradients():
