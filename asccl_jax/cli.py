@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from asccl_jax import __version__, xla_flags
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.train.fault_tolerance import ends
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -98,6 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"asccl {name} needs the Python package {error.name!r}: install the optional dependencies with"
             f' pip install "asccl-jax[{command.extra}]"'
         ) from error
+    if arguments is None and name == "train":
+        # As `python -m asccl_jax.main` ends: another start is worth it after some ends, which the status tells apart.
+        sys.excepthook = ends.crash
+        ends.leave(module.main(rest))
     return int(module.main(rest) or 0)
 
 

@@ -10,10 +10,12 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
+from typing import TypeGuard
 
 from asccl_jax.file_names import readable
+from asccl_jax.home_folder import expand_home
 
 __all__ = ["DivergedError", "InputError", "WriteError", "bucket_errors", "exit_on_input_error", "first_line", "writing"]
 
@@ -93,9 +95,10 @@ def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
 
     A reader that leaves (`| head`) ends it quietly, with the status that a shell gives such a program. What is printed
     of a path may be bytes that are no text: a terminal that takes UTF-8 gets them as they are, another one spelled out.
+    A platform that `JAX_PLATFORMS` asks for in vain is bad input. In the words it is called with `~` is the home folder.
 
     Args:
-      main: Function that returns the process's exit status.
+      main: Function that returns the process's exit status; its first argument may be the words of the command.
 
     Returns:
       The same function, never raising any of them.
@@ -105,7 +108,7 @@ def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
     def guarded(*args: object, **keywords: object) -> int:
         _print_anything(sys.stdout)
         try:
-            status = main(*args, **keywords)
+            status = main(*_with_home(args), **keywords)
             sys.stdout.flush()
             return status
         except BrokenPipeError:
@@ -124,6 +127,11 @@ def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
             what = f"{error.filename}: " if error.filename else ""
             sys.stderr.write(f"error: {readable(what)}{error.strerror}\n")
             return 1
+        except Exception:
+            if (missing := _missing_platform()) is None:
+                raise
+            sys.stderr.write(f"error: {missing}\n")
+            return 2
 
     return guarded
 
@@ -131,3 +139,34 @@ def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
 def _print_anything(stream: object) -> None:
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="surrogateescape" if stream.encoding.lower() == "utf-8" else "backslashreplace")
+
+
+def _with_home(arguments: tuple[object, ...]) -> tuple[object, ...]:
+    if not arguments:
+        sys.argv[1:] = map(expand_home, sys.argv[1:])
+        return arguments
+    words, *rest = arguments
+    expanded = [expand_home(word) if isinstance(word, str) else word for word in words] if _is_list(words) else words
+    return expanded, *rest
+
+
+def _is_list(words: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(words, Sequence) and not isinstance(words, str)
+
+
+def _missing_platform() -> str | None:
+    """Returns what to say where JAX cannot start on the platform that it was told to; else None."""
+    asked = os.environ.get("JAX_PLATFORMS")
+    if not asked or "jax" not in sys.modules:
+        return None
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):  # an assertion for CUDA whose plugin is not installed
+        jax.config.update("jax_platforms", "")
+        present = sorted({device.platform for device in jax.devices()})
+        return (
+            f"JAX_PLATFORMS asks for {asked}, this jax has {', '.join(present)}: unset it, or install JAX for {asked}"
+        )
+    return None

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from asccl_jax.errors import InputError
 from asccl_jax.file_names import id_part, is_litter
+from asccl_jax.home_folder import expand_home
 from data_prep.clips import Clip, Problem, emotion_name, name_key, reject_duplicates, sentence_key
 
 __all__ = [
@@ -330,6 +331,8 @@ def read_csv(path: Path, required: Sequence[str]) -> dict[int, dict[str, str]]:
     Cells are separated by commas, semicolons or tabs, and headings are of any case, as spreadsheets write them. The
     file is UTF-8, or UTF-16 that says so. Other bytes may only be in names of files.
 
+    A cell that begins with `~/` is a path below the home folder.
+
     Raises:
       InputError: The file cannot be read, lacks a required column, or a row has more cells than there are headings.
     """
@@ -337,7 +340,7 @@ def read_csv(path: Path, required: Sequence[str]) -> dict[int, dict[str, str]]:
         text = _decoded(path.read_bytes())
         separator = _separator(text, required)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=separator != "\t")
-        rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+        rows = [(reader.line_num, [expand_home(cell.strip()) for cell in cells]) for cells in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path} as a CSV file: {error}") from error
     rows = [(number, cells) for number, cells in rows if any(cells)]

@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from asccl_jax.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_help_names_every_command(capsys):
@@ -32,6 +35,17 @@ def test_a_missing_optional_package_names_what_to_install():
     assert result.returncode == 2
     assert "asccl-jax[prep]" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("1 / 0", 70), ("75", 75), ("0", 0)])
+def test_train_ends_with_the_statuses_of_its_module(outcome, status):
+    program = (
+        "import sys; from asccl_jax import cli, main\n"
+        f"main._train = lambda command: {outcome}\n"
+        "sys.argv[1:] = ['train', '--config', 'configs/asccl.py:smoke']\nsys.exit(cli.main())"
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == status, result.stderr
 
 
 @pytest.mark.slow

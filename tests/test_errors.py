@@ -29,6 +29,46 @@ def test_other_errors_of_an_entry_point_are_bugs_and_stay_loud():
         exit_on_input_error(lambda: 1 // 0)()
 
 
+def test_the_home_folder_stands_for_a_tilde_in_the_words_of_every_entry_point(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    seen = []
+
+    @exit_on_input_error
+    def main(words=None):
+        seen.extend(sys.argv[1:] if words is None else words)
+        return 0
+
+    words = [
+        "~/clips",
+        "--output=~/rec",
+        "--config.data.dir=~",
+        "a~/b",
+        "~tilde",
+        "--text=~ten",
+        "~no-such-person/x",
+        "./~",
+    ]
+    main(words)
+    monkeypatch.setattr(sys, "argv", ["asccl", "--workdir=~/run"])
+    main()
+    home = ["/home/anna/clips", "--output=/home/anna/rec", "--config.data.dir=/home/anna"]
+    assert seen == [*home, *words[3:], "--workdir=/home/anna/run"]
+
+
+@pytest.mark.parametrize("platform", ["cuda", "nonsense"])
+def test_a_platform_that_is_not_there_is_one_line_for_every_entry_point(platform):
+    use = (
+        "import sys\nfrom asccl_jax.errors import exit_on_input_error\n"
+        "@exit_on_input_error\ndef main():\n    import jax.numpy as jnp\n    return int(jnp.zeros(()))\n"
+        "sys.exit(main())"
+    )
+    environment = {**os.environ, "JAX_PLATFORMS": platform}
+    result = subprocess.run([sys.executable, "-c", use], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: JAX_PLATFORMS asks for {platform}, this jax has cpu")
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "error",
     [OSError(errno.ENOSPC, FULL), ValueError(f"RESOURCE_EXHAUSTED: Failed to write: {FULL} [os_error_code='28']")],

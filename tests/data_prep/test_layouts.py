@@ -105,6 +105,16 @@ def test_ravdess(tmp_path):
     assert set(reasons(problems)) == {"01-01-02-01-01-01-05.mp4", "notes.mp4"}
 
 
+def test_paths_of_a_table_may_begin_at_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    touch(tmp_path, "home/talk.mp4", "home/talk.wav")
+    table = tmp_path / "clips.csv"
+    table.write_text("path,speaker,emotion,sentence,audio\n~/talk.mp4,anna,happy,hello,~/talk.wav\n")
+    (clip,), problems = find_clips(table, "list")
+    assert (clip.video, clip.audio) == (tmp_path / "home/talk.mp4", tmp_path / "home/talk.wav")
+    assert problems == []
+
+
 def test_listed_clips_and_rows_that_cannot_be_used(tmp_path):
     touch(tmp_path, "a.mp4", "sub/b.mov", "a.npz")
     table = write_table(

@@ -11,6 +11,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from asccl_jax.errors import InputError
+from asccl_jax.home_folder import expand_home
 from asccl_jax.train.fault_tolerance import ends
 from asccl_jax.train.monitoring.profile import ProfiledSteps, parse_profiled_steps
 from asccl_jax.train.recipes.recipe_files import find_recipe
@@ -27,8 +28,8 @@ and stops.
   python -m asccl_jax.main --config configs/asccl.py --config.init_from=backbone --config.batch_size=64
   python -m asccl_jax.main --config configs/asccl.py --multihost     (once on every host of a TPU slice or Slurm job)
 
-The recipe's file explains every key. DIR gets config.json, metrics.jsonl, tensorboard/, checkpoints/, initial/, best/,
-last/, report/ and summary.json.
+The recipe's file explains every key. DIR gets config.json (and config_history.json, where settings change on the way),
+metrics.jsonl, tensorboard/, checkpoints/, initial/, best/, last/, report/ and summary.json.
 
 {ends.SUMMARY}
 options:
@@ -95,10 +96,11 @@ def parse(words: Sequence[str]) -> TrainCommand:
         raise InputError(f"cannot read the recipe of --config: {_last_line(error)}") from error
     if (values.coordinator or values.num_processes is not None) and not values.multihost:
         raise InputError("--coordinator, --num_processes and --process_id need --multihost")
+    _expand_home_folders(config)
     return TrainCommand(
         config=config,
         recipe=_recipes(words)[-1],
-        workdir=Path(values.workdir),
+        workdir=Path(expand_home(values.workdir)),
         multihost=values.multihost,
         coordinator=values.coordinator,
         num_processes=values.num_processes,
@@ -109,6 +111,14 @@ def parse(words: Sequence[str]) -> TrainCommand:
         heartbeat_timeout=values.heartbeat_timeout,
         join_timeout=values.join_timeout,
     )
+
+
+def _expand_home_folders(config: ConfigDict) -> None:
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            _expand_home_folders(value)
+        elif isinstance(value, str):
+            config[name] = expand_home(value)
 
 
 def help_text() -> str:

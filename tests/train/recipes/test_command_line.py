@@ -34,6 +34,19 @@ def test_variant_overrides_and_flags_arrive():
     assert command.profile == ProfiledSteps(count=2, first=3)
 
 
+def test_the_home_folder_stands_for_a_tilde_in_every_entry_of_a_recipe(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    recipe = tmp_path / "own.py"
+    recipe.write_text(
+        "from ml_collections import ConfigDict\n"
+        "def get_config():\n    return ConfigDict({'init_from': '~/start', 'data': {'dir': '~/records', 'n': 4}})\n"
+    )
+    command = parse([f"--config={recipe}", "--workdir=~/run"])
+    assert (command.config.init_from, command.config.data.dir) == ("/home/anna/start", "/home/anna/records")
+    assert command.workdir == Path("/home/anna/run")
+    assert parse([f"--config={recipe}", "--config.init_from=~/other"]).config.init_from == "/home/anna/other"
+
+
 def test_the_recipe_may_stand_apart_from_its_flag():
     assert parse(["--config", f"{RECIPE}:smoke", "--config.steps=3"]).config.steps == 3
 
