@@ -95,7 +95,7 @@ def exit_on_input_error(main: Callable[..., int]) -> Callable[..., int]:
 
     A reader that leaves (`| head`) ends it quietly, with the status that a shell gives such a program. What is printed
     of a path may be bytes that are no text: a terminal that takes UTF-8 gets them as they are, another one spelled out.
-    A platform that `JAX_PLATFORMS` asks for in vain is bad input. In the words it is called with `~` is the home folder.
+    A platform that `JAX_PLATFORMS` asks for in vain is bad input. In the words of the command `~` is the home folder.
 
     Args:
       main: Function that returns the process's exit status; its first argument may be the words of the command.

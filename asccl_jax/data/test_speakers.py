@@ -40,15 +40,19 @@ def reported_split(splits: Iterable[str]) -> str:
     return "test" if "test" in splits else "validation"
 
 
-def write_speakers(workdir: Path, speakers: Mapping[str, Collection[str]], config: Mapping[str, Any]) -> None:
+def write_speakers(
+    workdir: Path, speakers: Mapping[str, Collection[str]], config: Mapping[str, Any], *, goes_on: bool = False
+) -> None:
     """Writes whom a run trains on and selects by, and whom the networks that it starts from have learnt.
 
     Args:
       workdir: Folder of the run.
       speakers: By split, what the run reads.
       config: Its recipe.
+      goes_on: Whether it goes on from steps that it has made before, perhaps on other people.
     """
-    learnt: set[str] = set()
+    before = _read(workdir / SPEAKERS_FILE) if goes_on else None
+    learnt = {*before.get("train", ()), *before.get("earlier", ())} if before is not None else set[str]()
     for keys in _NETWORKS:
         entry: Any = config
         for key in keys:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import signal
 from collections.abc import Callable, Iterable
@@ -13,7 +12,6 @@ from typing import Any
 
 import jax
 
-from asccl_jax.data.atomic import write_atomically
 from asccl_jax.data.test_speakers import write_speakers
 from asccl_jax.errors import DivergedError, InputError, WriteError, writing
 from asccl_jax.remote_folder import AnyPath, reading
@@ -31,14 +29,13 @@ from asccl_jax.train.monitoring.run_clock import Phase, RunClock
 from asccl_jax.train.monitoring.scalars import NonFiniteError, ScalarQueue, check_finite
 from asccl_jax.train.monitoring.step_times import StepTimes
 from asccl_jax.train.monitoring.writer import ScalarWriter
+from asccl_jax.train.run_config import note_config
 from asccl_jax.train.run_mirror import CHECKPOINTS, RunMirror
 from asccl_jax.train.runtime import gather_rows
 from asccl_jax.train.sharding import data_mesh, distribute, gather_whole, place, sharded_update, state_sharding
 from asccl_jax.types import TrainState
 
 __all__ = ["fit"]
-
-CONFIG_FILE = "config.json"
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,8 +50,9 @@ def fit(
 ) -> FitResult:
     """Trains to the last step, from the newest checkpoint in `workdir` if there is one, and returns how it ended.
 
-    Writes `metrics.jsonl`, `tensorboard/`, `pictures/` (where the task draws any), `checkpoints/`, and through the
-    task's `export` `initial/` (before training), `best/` (lowest held-out score) and `last/`.
+    Writes `config.json` (see `run_config`), `metrics.jsonl`, `tensorboard/`, `pictures/` (where the task draws any),
+    `checkpoints/`, and through the task's `export` `initial/` (before training), `best/` (lowest held-out score) and
+    `last/`.
 
     Args:
       experiment: What to train and on what.
@@ -145,15 +143,17 @@ class _Run:
         self.best_step: int | None = None
         self.best_score: float | None = None
         self.scored: tuple[int, float] | None = None
+        self.made_with: dict[str, Any] | None = None
         self.state = self._first_state()
         self.first_step = self.step
         self.saved = 0
         self.profiler = stack.enter_context(contextlib.closing(Profiler(profile, workdir, begun=self.step)))
         main_process = jax.process_index() == 0
         if main_process:
-            with writing(workdir):
-                write_atomically(workdir / CONFIG_FILE, json.dumps(experiment.config, indent=2) + "\n")
-                write_speakers(workdir, experiment.speakers, experiment.config)
+            note_config(workdir, experiment.config, made_with=self.made_with, step=self.step, steps=settings.steps)
+            if self.step < settings.steps:
+                with writing(workdir):
+                    write_speakers(workdir, experiment.speakers, experiment.config, goes_on=self.step > 0)
         # Without a checkpoint nothing that an attempt wrote counts, its score of the untrained state included.
         kept = self.step if self.checkpoints.latest_step() is not None else -1
         self.writer = stack.enter_context(ScalarWriter(workdir, last_step=kept)) if main_process else None
@@ -178,6 +178,7 @@ class _Run:
             return distribute(task.init(key), self.sharding)
         self.experiment.batches.set_state(restored.data)
         self.step = int(restored.state.step)
+        self.made_with = restored.config
         self.best_step = restored.progress["best_step"]
         self.best_score = restored.progress["best_score"]
         self.heartbeat.step(self.step)

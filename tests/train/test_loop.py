@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -61,6 +62,39 @@ def test_a_finished_run_started_again_does_nothing_and_keeps_its_files(tmp_path)
     result = fit(experiment(steps=4), tmp_path)
     assert (result.step, result.steps_per_s) == (4, 0.0)
     assert (tmp_path / "metrics.jsonl").read_text() == before
+
+
+def history(workdir):
+    path = workdir / "config_history.json"
+    if not path.is_file():
+        return None
+    return [(entry["after_step"], entry["config"]["learning_rate"]) for entry in json.loads(path.read_text())]
+
+
+def test_settings_that_train_nothing_leave_what_the_weights_were_made_with(tmp_path, caplog):
+    fit(experiment(steps=4), tmp_path)
+    before = (tmp_path / "config.json").read_text()
+    with caplog.at_level("WARNING", "asccl_jax"):
+        fit(experiment(steps=4, learning_rate=0.5), tmp_path)
+    assert (tmp_path / "config.json").read_text() == before
+    assert "no effect (config.learning_rate was 0.1, now 0.5)" in caplog.text
+    assert history(tmp_path) is None
+
+
+def test_a_continued_run_notes_which_steps_were_made_with_which_settings(tmp_path, caplog):
+    fit(experiment(steps=2), tmp_path)
+    with caplog.at_level("WARNING", "asccl_jax"):
+        fit(experiment(steps=4, learning_rate=0.5), tmp_path)
+    assert (
+        "after step 2 settings change: config.learning_rate was 0.1, now 0.5; config.steps was 2, now 4" in caplog.text
+    )
+    assert json.loads((tmp_path / "config.json").read_text())["learning_rate"] == 0.5
+    fit(experiment(steps=6, learning_rate=0.25), tmp_path)
+    assert history(tmp_path) == [(0, 0.1), (2, 0.5), (4, 0.25)]
+    # Steps that are done again are no longer what they were.
+    shutil.rmtree(tmp_path / "checkpoints/6")
+    fit(experiment(steps=6, learning_rate=0.3), tmp_path)
+    assert history(tmp_path) == [(0, 0.1), (2, 0.5), (4, 0.3)]
 
 
 class Halved(ToyTask):

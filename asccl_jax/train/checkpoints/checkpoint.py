@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -40,6 +40,7 @@ from asccl_jax.types import TrainState
 __all__ = ["Checkpoints", "Restored", "config_differences", "newest_on_disk"]
 
 CHANGEABLE = (
+    "epochs",
     "steps",
     "learning_rate",
     "log_every",
@@ -58,7 +59,7 @@ CHANGEABLE = (
 )
 """Config entries that a continued run may change: they name no other network, data order or score.
 
-`steps` is among them only where the learning rate does not depend on it.
+`epochs` and `steps` are among them only where the learning rate does not depend on them.
 """
 
 _LOG = logging.getLogger(__name__)
@@ -71,11 +72,13 @@ class Restored:
     Attributes:
       state: State after `state.step` updates, on the devices.
       data: State of the input iterator that draws the next batch.
+      config: Config of the run that saved it.
       progress: What the loop noted beside it (best score so far, score of this state).
     """
 
     state: TrainState
     data: dict[str, Any]
+    config: dict[str, Any]
     progress: dict[str, Any]
 
 
@@ -204,7 +207,7 @@ class Checkpoints:
         )
         with abandoned_io_unheard(), reading(folder):
             items = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract)))
-        return Restored(state=items[STATE], data=notes.data, progress=notes.progress)
+        return Restored(state=items[STATE], data=notes.data, config=notes.config, progress=notes.progress)
 
     def _set_aside(self, damaged: Mapping[int, str], *, good: int) -> None:
         """Moves damaged checkpoints away from their names, which the run will need again."""
@@ -285,7 +288,9 @@ def _on_any_process(condition: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.asarray(condition)).any())
 
 
-def config_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+def config_differences(
+    saved: Mapping[str, Any], current: Mapping[str, Any], *, changeable: Sequence[str] = CHANGEABLE
+) -> list[str]:
     """Returns one phrase for every config entry that differs and may not.
 
     Entries that only one side knows are left to the comparison of the states: they come from another version.
@@ -293,10 +298,11 @@ def config_differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> 
     Args:
       saved: Config of the checkpoint, nested.
       current: Config of this run, nested.
+      changeable: Entries that may; () names all that differ.
     """
     before, now = dict(_flat(saved)), dict(_flat(current))
     fixed_length = now.get("learning_rate_schedule", "constant") != "constant"
-    changeable = [name for name in CHANGEABLE if name != "steps" or not fixed_length]
+    changeable = [name for name in changeable if name not in ("epochs", "steps") or not fixed_length]
     return [
         f"config.{name} was {before[name]!r}, now {now[name]!r}"
         for name in sorted(before.keys() & now.keys())
