@@ -28,6 +28,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.task = "manipulator"
     config.compat = "paper"  # "released": the public code loads the metric and never uses it
     config.seed = 777  # NED train_options.py
+    config.dtype = "auto"  # of the metric, in "mesh": float32 on CPU, bfloat16 elsewhere; all else is float32
 
     config.model = ConfigDict()  # fields of ManipulatorSettings; all widths as published
     config.model.style_size = 16

@@ -60,7 +60,7 @@ def compile_update(task: Task, batch: Any, mesh: Mesh) -> CompiledUpdate:
       mesh: The mesh of `data_mesh`.
     """
     state = jax.eval_shape(task.init, jax.random.key(0))
-    lowered = sharded_update(task.update, mesh, state_sharding(state, mesh)).lower(state, batch)
+    lowered = sharded_update(mesh, state_sharding(state, mesh)).lower(task, state, batch)
     compiled: Any = lowered.compile(_QUICK.get(jax.default_backend()))
     memory = compiled.memory_analysis()
     return CompiledUpdate(

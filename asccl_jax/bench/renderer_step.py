@@ -85,8 +85,9 @@ def build(options: StepOptions) -> tuple[Callable[[int, str], None], dict[str, A
     if with_step:
         task, batch = _task(settings, dtype, options.seed), _batch(settings, random)
         state = jax.jit(task.init)(jax.random.key(options.seed))
-        step = compile_part("step", task.update, state, batch)
-        compiled["step"] = lambda: step(state, batch)
+        task = jax.device_put(task)
+        step = compile_part("step", RendererTask.update, task, state, batch)
+        compiled["step"] = lambda: step(task, state, batch)
 
     def steps(count: int, part: str) -> None:
         for _ in range(count):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
@@ -199,7 +198,7 @@ def face_strips(evaluation: Evaluation, rows: Sequence[Row], delivery: TrueDeliv
 def _draw(
     head: HeadModel, delivery: TrueDelivery, frame: int, coefficients: Float[np.ndarray, "n c"]
 ) -> list[UInt8[np.ndarray, "h w 3"]]:
-    renderer = jax.jit(ShapeRenderer(head, delivery.codes[[frame]], size=_FACE_PX))
+    renderer = ShapeRenderer(head, delivery.codes[[frame]], size=_FACE_PX)
     top, bottom, left, right = (round(share * _FACE_PX) for share in _BAND)
     drawn = []
     for first in range(0, len(coefficients), 7):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +28,28 @@ _JAW = 2
 _JAW_FEATURE = slice(9 * (_JAW - 1), 9 * _JAW)
 _EXACT = jax.lax.Precision.HIGHEST
 
+# Fields of `ShapeRenderer`: leaves of the pytree, and what is compiled in.
+_ARRAYS = (
+    "_pose",
+    "_camera",
+    "_joints",
+    "_joint_basis",
+    "_shaped",
+    "_basis",
+    "_jaw_basis",
+    "_skinning_weights",
+    "_places",
+    "_drawn_faces",
+    "_moving_faces",
+    "_moving_numbers",
+    "_still",
+    "_still_sums",
+    "_behind",
+)
+_FIXED = ("size", "expression_size", "_detached_normals", "_parents", "_corrects", "_lit")
 
+
+@jax.tree_util.register_pytree_node_class
 class ShapeRenderer:
     """Draws one person's head with any jaw opening and expression, as the DECA bridge's renderer does.
 
@@ -35,7 +58,7 @@ class ShapeRenderer:
     coefficients through the vertex normals and through the barycentric coordinates of what each pixel sees, not
     through which pixels the head covers.
 
-    Arrays of an instance are constants of the programs that call it; make it outside of them.
+    A pytree, so that programs take its arrays as arguments rather than hold a head each; make it outside of them.
 
     Args:
       head: The head.
@@ -52,7 +75,7 @@ class ShapeRenderer:
         self.size = size
         self.expression_size = head.expression_size
         self._detached_normals = detached_normals
-        self._parents = head.parents.tolist()
+        self._parents = tuple(head.parents.tolist())
         # Constants are in float64 and rounded once, to the precision of the coefficients.
         self._pose, self._camera, shape = (
             values.astype(np.float64) for values in (template.pose, template.cam, template.shape[0])
@@ -72,6 +95,9 @@ class ShapeRenderer:
         self._shaped = shaped[moved]
         self._basis = head.expression_basis[moved].astype(np.float64).transpose(2, 0, 1)
         self._jaw_basis = head.pose_basis[moved][..., _JAW_FEATURE].astype(np.float64).transpose(2, 0, 1)
+        # The built-in head has none. The CPU compiler of jaxlib 0.10.2 makes a product with nothing but zeros from
+        # memory that was never written.
+        self._corrects = bool(self._jaw_basis.any())
         self._skinning_weights = head.skinning_weights[moved].astype(np.float64)
         faces = self._places[head.faces]
         drawn = np.setdiff1d(np.arange(len(faces)), head.mouth_faces)
@@ -80,7 +106,6 @@ class ShapeRenderer:
         self._moving_numbers = np.flatnonzero(moves[drawn]).astype(np.int32)
         self._landmark_corners, self._landmark_weights = self._contour_and_inner_landmarks(head)
         still = order, faces[~moves], np.flatnonzero(~moves[drawn]).astype(np.int32)
-        self._draw = jax.jit(self._images)
         self._still, self._still_sums, self._behind = self._draw_still(head, shaped, len(moved), *still)
 
     def __call__(self, coefficients: Float[Array, "n c"]) -> Float[Array, "n h w 3"]:
@@ -94,7 +119,19 @@ class ShapeRenderer:
         Raises:
           InputError: The head takes another number of coefficients.
         """
-        return self._draw(coefficients)
+        return _draw(self, coefficients)
+
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Returns the arrays, and what programs are compiled for."""
+        return tuple(getattr(self, name) for name in _ARRAYS), tuple(getattr(self, name) for name in _FIXED)
+
+    @classmethod
+    def tree_unflatten(cls, fixed: tuple[Any, ...], arrays: tuple[Any, ...]) -> ShapeRenderer:
+        """Returns a renderer with other arrays in the places of one's own."""
+        renderer = object.__new__(cls)
+        for name, value in (*zip(_ARRAYS, arrays, strict=True), *zip(_FIXED, fixed, strict=True)):
+            setattr(renderer, name, value)
+        return renderer
 
     def vertices(self, coefficients: Float[Array, "n c"]) -> Float[Array, "n v 3"]:
         """Returns the heads' vertices in metres, posed as the template is; arguments as calling."""
@@ -178,7 +215,7 @@ class ShapeRenderer:
         rotations = joint_rotations(jnp.concatenate([pose[:, :3], jaw_opening, pose[:, 4:]], axis=1))
         shaped = _sum(self._shaped, expression, self._basis)
         # The other joints are at rest: their pose feature is zero.
-        if self._jaw_basis.any():
+        if self._corrects:
             shaped = shaped + _sum(None, pose_feature(rotations)[:, _JAW_FEATURE], self._jaw_basis)
         joints = _sum(self._joints, expression, self._joint_basis)
         turns, places = joint_motions(self._parents, rotations, joints)
@@ -232,6 +269,11 @@ class ShapeRenderer:
         return normals_from_sums(jnp.concatenate([lit, unlit], axis=1))
 
 
+@jax.jit
+def _draw(renderer: ShapeRenderer, coefficients: Float[Array, "n c"]) -> Float[Array, "n h w 3"]:
+    return renderer._images(coefficients)
+
+
 def _check(head: HeadModel, template: CodeDict, size: int) -> None:
     if len(template) != 1:
         raise InputError(f"template: a code dict of {len(template)} frames, expected one")
@@ -242,7 +284,7 @@ def _check(head: HeadModel, template: CodeDict, size: int) -> None:
 
 
 def _sum(
-    start: np.ndarray | None, coefficients: Float[Array, "n k"], basis: np.ndarray | Array
+    start: np.ndarray | Array | None, coefficients: Float[Array, "n k"], basis: np.ndarray | Array
 ) -> Float[Array, "n v 3"]:
     """Start plus the weighted basis, of which coefficients come first."""
     kind = coefficients.dtype

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import jax
 from jaxtyping import Array, Float, Key
 
 from asccl_jax.types import TrainState
 
-__all__ = ["Scalars", "Task"]
+__all__ = ["Scalars", "Task", "task_with"]
+
+_Class = TypeVar("_Class", bound=type)
 
 Scalars = dict[str, Float[Array, "..."]]
 """Named results, `group/name`: one number each from `update`, one number an example from `evaluate`."""
@@ -17,10 +22,14 @@ Scalars = dict[str, Float[Array, "..."]]
 
 @runtime_checkable
 class Task(Protocol):
-    """One thing to train: the correlation metric now, the generators later.
+    """One thing to train: the metric, or a generator.
 
-    The loop jits `init`, `update` and `evaluate`; they are pure functions of their arguments and know nothing of
+    The loop jits `update` and `evaluate`; they are pure functions of the task and their arguments and know nothing of
     devices, files or configs.
+
+    A task is a pytree whose leaves are the frozen networks that it looks at, so that a compiled program takes them as
+    arguments: weights it has closed over would be part of it, in memory and in the compilation cache. A class of one's
+    own that looks at none may be registered by `jax.tree_util.register_static`.
     """
 
     @property
@@ -55,3 +64,20 @@ class Task(Protocol):
     def export(self, state: TrainState, directory: Path) -> None:
         """Writes what later stages use to `directory`, whole or not at all; never reads the state's `opt_state`."""
         ...
+
+
+def task_with(*networks: str) -> Callable[[_Class], _Class]:
+    """Returns a decorator that makes a dataclass a pytree, as `Task` asks for.
+
+    Programs are compiled anew for other values of the fields that are not named; `start`, which only `init` reads, they
+    do not see.
+
+    Args:
+      networks: Fields that hold frozen networks, as pytrees.
+    """
+
+    def register(task: _Class) -> _Class:
+        fixed = [field.name for field in dataclasses.fields(task) if field.name not in (*networks, "start")]
+        return jax.tree_util.register_dataclass(task, data_fields=networks, meta_fields=fixed, drop_fields=("start",))
+
+    return register

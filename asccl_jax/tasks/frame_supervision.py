@@ -32,9 +32,10 @@ Perceptual: TypeAlias = Callable[[Float[Array, "n h w 3"], Float[Array, "n h w 3
 _Maps: TypeAlias = tuple[Array, ...]
 
 
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class VggDistance:
-    """The published perceptual loss: weighted L1 distances of VGG-19's maps.
+    """The published perceptual loss: weighted L1 distances of VGG-19's maps; a pytree of its weights.
 
     Attributes:
       vgg: The network with its weights.
@@ -67,6 +68,8 @@ class Scene:
 @dataclasses.dataclass(frozen=True, eq=False)
 class FrameSupervision:
     """Frozen networks that judge frames; a term whose network is absent or whose weight is 0 is not computed.
+
+    A pytree of the networks.
 
     Attributes:
       metric: The correlation metric, with generated frames as queries and real ones as keys.
@@ -212,3 +215,18 @@ class FrameSupervision:
         embed: Any = metric.embed
         loss, _ = correlation_loss(fake, real, embed, locations, settings)
         return loss
+
+
+def _flatten(supervision: FrameSupervision) -> tuple[tuple[Any, Any], tuple[Any, ...]]:
+    named = supervision.perceptual if isinstance(supervision.perceptual, str) else None
+    networks = supervision.metric, None if named else supervision.perceptual
+    return networks, (supervision.metric_weight, named, supervision.perceptual_weight, supervision.compat)
+
+
+def _unflatten(fixed: tuple[Any, ...], networks: tuple[Any, Any]) -> FrameSupervision:
+    metric_weight, named, perceptual_weight, compat = fixed
+    metric, perceptual = networks
+    return FrameSupervision(metric, metric_weight, named or perceptual, perceptual_weight, compat)
+
+
+jax.tree_util.register_pytree_node(FrameSupervision, _flatten, _unflatten)

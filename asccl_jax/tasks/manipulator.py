@@ -20,7 +20,7 @@ from asccl_jax.losses.sequence import absolute_error, mouth_correlation
 from asccl_jax.manipulator_settings import ManipulatorSettings
 from asccl_jax.models.manipulator import NETWORKS, Manipulator, init_networks
 from asccl_jax.saved_manipulator import save_manipulator
-from asccl_jax.tasks import Scalars
+from asccl_jax.tasks import Scalars, task_with
 from asccl_jax.tasks.accumulation import check_accumulation, over_parts
 from asccl_jax.trees import named_shapes, shape_differences
 from asccl_jax.types import TrainState, Variables, WindowBatch
@@ -34,7 +34,7 @@ MODES: tuple[Mode, ...] = ("latent", "reference")
 """In the order in which a step takes them."""
 
 MeshLoss = Callable[[Float[Array, "b t c"], Float[Array, "b t c"], Key[Array, ""]], Float[Array, ""]]
-"""Loss of generated windows beside their sources, with a key for what it draws."""
+"""Loss of generated windows beside their sources, with a key for what it draws; a pytree of what it looks at."""
 
 _TRAINED = {"latent": ("generator", "mapping_network", "style_encoder"), "reference": ("generator",)}
 """Networks that the generator's update of a mode moves."""
@@ -98,6 +98,7 @@ def _held_to(
     }
 
 
+@task_with("mesh_loss")
 @dataclasses.dataclass(frozen=True, eq=False)
 class ManipulatorTask:
     """Trains the four networks, as a `tasks.Task`; `params` and `opt_state` have an entry for each.

@@ -7,6 +7,7 @@ wrinkled heads of 224 pixels from one template and takes its loss in one of the 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +23,14 @@ from asccl_jax.sampling import Box, map_sizes, sample_locations
 __all__ = ["MeshSupervision"]
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("renderer", "metric"),
+    meta_fields=("frames_per_step", "within"),
+)
 @dataclasses.dataclass(frozen=True, eq=False)
 class MeshSupervision:
-    """Draws windows of coefficients on one template head and compares them by the metric.
+    """Draws windows of coefficients on one template head and compares them by the metric; a pytree of both.
 
     Attributes:
       renderer: Draws them; both pictures are cut to the box of the source's face, as the metric's training data is, and

@@ -21,7 +21,7 @@ from asccl_jax.models.correlation import CorrelationMetric, FrozenMetric, init_v
 from asccl_jax.models.normalisation import BatchNorm
 from asccl_jax.sampling import map_sizes, sample_locations
 from asccl_jax.settings import MetricSettings
-from asccl_jax.tasks import Scalars
+from asccl_jax.tasks import Scalars, task_with
 from asccl_jax.tasks.accumulation import check_accumulation, over_parts
 from asccl_jax.trees import named_shapes, shape_differences
 from asccl_jax.types import Locations, PairBatch, TrainState, Variables
@@ -29,6 +29,7 @@ from asccl_jax.types import Locations, PairBatch, TrainState, Variables
 __all__ = ["MetricTask"]
 
 
+@task_with()
 @dataclasses.dataclass(frozen=True, eq=False)
 class MetricTask:
     """Trains trunk and heads with the coherent-correlation loss, as a `tasks.Task`.

@@ -19,7 +19,7 @@ from asccl_jax.models.patch_discriminator import MultiscaleDiscriminator
 from asccl_jax.models.renderer import IMAGE_CHANNELS, Renderer, RendererGenerator, init_networks
 from asccl_jax.renderer_settings import RendererSettings
 from asccl_jax.saved_renderer import save_renderer
-from asccl_jax.tasks import Scalars
+from asccl_jax.tasks import Scalars, task_with
 from asccl_jax.tasks.accumulation import check_accumulation, over_parts
 from asccl_jax.tasks.frame_adversaries import FrameAdversaries, judged_frames
 from asccl_jax.tasks.frame_chunks import FrameChunk, chunk_count, cut_chunk, generate_chunk, in_one_row, latest_frames
@@ -48,6 +48,7 @@ class ChunkState:
     previous: Float[Array, "b h w p"]
 
 
+@task_with("supervision")
 @dataclasses.dataclass(frozen=True, eq=False)
 class RendererTask:
     """Trains the renderer's networks, as a `tasks.Task`; `params` has an entry for each.

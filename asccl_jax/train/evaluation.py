@@ -26,7 +26,7 @@ class Scorer:
     """Scores states of one task on one set of held-out examples.
 
     Args:
-      task: Gives one number an example and scalar.
+      task: Gives one number an example and scalar; its frozen networks are on the devices.
       batches: Makes the batches anew, always the same ones.
       mesh: Devices of the run.
     """
@@ -34,16 +34,17 @@ class Scorer:
     def __init__(self, task: Task, batches: Callable[[], HeldOutBatches], mesh: Mesh) -> None:
         # One program a batch, fetched before the next starts: processes must meet in their collectives in one order,
         # which two independent programs in flight would not ensure.
-        def masked_sums(state: TrainState, batch: Any, real: jax.Array) -> tuple[Scalars, jax.Array]:
+        def masked_sums(task: Task, state: TrainState, batch: Any, real: jax.Array) -> tuple[Scalars, jax.Array]:
             scores = task.evaluate(state, batch)
             sums = {name: jnp.sum(jnp.where(real, values, 0.0)) for name, values in scores.items()}
             return sums, jnp.count_nonzero(real)
 
         self._sums = jax.jit(
             masked_sums,
-            in_shardings=(replicated(mesh), split_over_data(mesh), split_over_data(mesh)),
+            in_shardings=(replicated(mesh), replicated(mesh), split_over_data(mesh), split_over_data(mesh)),
             out_shardings=replicated(mesh),
         )
+        self._task = task
         self._batches = batches
         self._mesh = mesh
 
@@ -52,7 +53,8 @@ class Scorer:
         totals: dict[str, float] = {}
         examples = 0
         for batch, real in self._batches():
-            sums, count = jax.device_get(self._sums(state, place(batch, self._mesh), place(real, self._mesh)))
+            rows = place(batch, self._mesh), place(real, self._mesh)
+            sums, count = jax.device_get(self._sums(self._task, state, *rows))
             examples += int(count)
             for name, value in sums.items():
                 totals[name] = totals.get(name, 0.0) + float(value)

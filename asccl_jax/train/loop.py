@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,15 @@ from asccl_jax.train.monitoring.writer import ScalarWriter
 from asccl_jax.train.run_config import note_config
 from asccl_jax.train.run_mirror import CHECKPOINTS, RunMirror
 from asccl_jax.train.runtime import gather_rows
-from asccl_jax.train.sharding import data_mesh, distribute, gather_whole, place, sharded_update, state_sharding
+from asccl_jax.train.sharding import (
+    copy_to_all,
+    data_mesh,
+    distribute,
+    gather_whole,
+    place,
+    sharded_update,
+    state_sharding,
+)
 from asccl_jax.types import TrainState
 
 __all__ = ["fit"]
@@ -167,8 +175,10 @@ class _Run:
             times=self.times,
         )
         stack.callback(self.progress.close)
-        self.scorer = Scorer(experiment.task, lambda: heartbeat.over(experiment.held_out()), self.mesh)
-        self._updates: dict[Task, Callable[..., Any]] = {}
+        self._on_devices: dict[Task, Task] = {}
+        self._compiled: set[Task] = set()
+        self._update = sharded_update(self.mesh, self.sharding)
+        self.scorer = Scorer(self._placed(experiment.task), lambda: heartbeat.over(experiment.held_out()), self.mesh)
 
     def _first_state(self) -> TrainState:
         """Takes the first there is of: 1. the newest checkpoint of this workdir, 2. the task's own start."""
@@ -239,7 +249,7 @@ class _Run:
 
     def _take_step(self) -> tuple[Scalars, bool]:
         """Starts the next step; returns its scalars and whether its update had to be compiled."""
-        known = len(self._updates)
+        known = len(self._compiled)
         # The first batch comes late, as the threads that read ahead have only begun.
         waiting = Phase.INPUT if self.step > self.first_step else Phase.STARTING
         with self.profiler.step(self.step + 1, self.state):
@@ -248,19 +258,24 @@ class _Run:
                 rows = next(self.experiment.batches)
             with self.clock.phase(Phase.PLACING):
                 batch = place(rows, self.mesh)
-            self.state, values = self._update()(self.state, batch)
+            self.state, values = self._update(self._task_now(), self.state, batch)
         self.step += 1
         self.heartbeat.step(self.step)
-        return values, len(self._updates) > known
+        return values, len(self._compiled) > known
 
-    def _update(self) -> Callable[..., Any]:
-        """The compiled update of the step that comes now."""
+    def _task_now(self) -> Task:
+        """The task whose update the step that comes now takes, its frozen networks on the devices."""
         task_at = self.experiment.task_at
         task = self.experiment.task if task_at is None else task_at(self.step)
-        if task not in self._updates:
+        if task not in self._compiled:
             self.heartbeat.phase("compiling")
-            self._updates[task] = sharded_update(task.update, self.mesh, self.sharding)
-        return self._updates[task]
+            self._compiled.add(task)
+        return self._placed(task)
+
+    def _placed(self, task: Task) -> Task:
+        if task not in self._on_devices:
+            self._on_devices[task] = copy_to_all(task, self.mesh)
+        return self._on_devices[task]
 
     def _log_all(self, ended: Iterable[tuple[int, dict[str, float]]]) -> int:
         """Logs steps as they end; returns how many."""

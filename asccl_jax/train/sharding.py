@@ -20,15 +20,18 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from asccl_jax.errors import InputError
+from asccl_jax.tasks import Task
 from asccl_jax.types import TrainState
 
 __all__ = [
     "SMALLEST_SPLIT",
     "bytes_a_device",
+    "copy_to_all",
     "data_mesh",
     "distribute",
     "gather_whole",
     "place",
+    "process_by_process",
     "replicated",
     "sharded_update",
     "split_over_data",
@@ -71,7 +74,20 @@ def data_mesh(
         )
     # Auto: the compiler propagates shardings. Explicit, the default of jax.make_mesh, would make them part of types.
     axis_types = (AxisType.Auto, AxisType.Auto)
-    return jax.make_mesh((count // fsdp, fsdp), ("data", "fsdp"), axis_types=axis_types, devices=devices)
+    mesh = jax.make_mesh((count // fsdp, fsdp), ("data", "fsdp"), axis_types=axis_types, devices=devices)
+    ordered = np.empty(count, object)
+    ordered[:] = process_by_process(list(mesh.devices.flat))
+    return Mesh(ordered.reshape(mesh.devices.shape), mesh.axis_names, axis_types=axis_types)
+
+
+def process_by_process(devices: Sequence[jax.Device]) -> list[jax.Device]:
+    """Returns devices with those of process 0 first, those of a process in the order they had.
+
+    TPUs' meshes follow the wiring, not the processes. Process p reads the p-th share of a global batch: only in this
+    order is row n of the batch row n of the array, on every machine that a run goes on with. The renderer's state
+    keeps frames by row.
+    """
+    return sorted(devices, key=lambda device: device.process_index)
 
 
 def split_over_data(mesh: Mesh) -> NamedSharding:
@@ -136,6 +152,17 @@ def distribute(tree: Any, sharding: Any) -> Any:
     return jax.tree.map(put, tree, sharding)
 
 
+def copy_to_all(tree: Any, mesh: Mesh) -> Any:
+    """Returns a pytree, equal on all processes, with a whole copy of every leaf on every device.
+
+    Args:
+      tree: Arrays of this process, such as a task's frozen networks.
+      mesh: The mesh of `data_mesh`.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, distribute(leaves, [replicated(mesh)] * len(leaves)))
+
+
 def gather_whole(tree: Any, mesh: Mesh) -> Any:
     """Returns a pytree with a whole copy of every leaf on every device; all processes must call this together.
 
@@ -149,25 +176,26 @@ def gather_whole(tree: Any, mesh: Mesh) -> Any:
     return jax.block_until_ready(_gathering(mesh)(tree))
 
 
-def sharded_update(update: Callable[..., Any], mesh: Mesh, sharding: Any) -> jax.stages.Wrapped:
-    """Returns a task's `update(state, batch)` compiled for the mesh; the state passed in is given up to it.
+def sharded_update(mesh: Mesh, sharding: Any) -> jax.stages.Wrapped:
+    """Returns `update(task, state, batch)` compiled for the mesh; the state passed in is given up to it.
+
+    The task's frozen networks are arguments, each device's own copy of them: see `copy_to_all`.
 
     Args:
-      update: The task's function.
       mesh: The mesh of `data_mesh`.
       sharding: Of the state before and after, by `state_sharding`.
     """
 
-    def update_whole(state: TrainState, batch: Any) -> Any:
+    def update(task: Task, state: TrainState, batch: Any) -> Any:
         # Without this the compiler may split layers by channels instead, and move activations to do so.
         networks = lax.with_sharding_constraint((state.params, state.batch_stats), replicated(mesh))
-        return update(dataclasses.replace(state, params=networks[0], batch_stats=networks[1]), batch)
+        return task.update(dataclasses.replace(state, params=networks[0], batch_stats=networks[1]), batch)
 
     return jax.jit(
-        update_whole,
-        in_shardings=(sharding, split_over_data(mesh)),
+        update,
+        in_shardings=(replicated(mesh), sharding, split_over_data(mesh)),
         out_shardings=(sharding, replicated(mesh)),
-        donate_argnums=0,
+        donate_argnums=1,
     )
 
 

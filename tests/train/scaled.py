@@ -46,9 +46,9 @@ def scaled(devices, *, fsdp=1, groups=2):
     state, scalars = distribute(begun, at), []
     held = sharding.bytes_a_device(state)
     batches = [place(pairs(BATCH, seed=seed), mesh) for seed in range(STEPS)]
-    update = sharded_update(task.update, mesh, at).lower(state, batches[0]).compile(QUICK)
+    update = sharded_update(mesh, at).lower(task, state, batches[0]).compile(QUICK)
     for batch in batches:
-        state, values = update(state, batch)
+        state, values = update(task, state, batch)
         scalars.append({name: float(value) for name, value in values.items()})
     params, batch_stats = jax.device_get(gather_whole((state.params, state.batch_stats), mesh))
     split = sum(not placed.is_fully_replicated for placed in jax.tree.leaves(at.params))

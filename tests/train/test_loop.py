@@ -97,6 +97,7 @@ def test_a_continued_run_notes_which_steps_were_made_with_which_settings(tmp_pat
     assert history(tmp_path) == [(0, 0.1), (2, 0.5), (4, 0.3)]
 
 
+@jax.tree_util.register_static
 class Halved(ToyTask):
     """Another update of the same state: the loss weighs half, and says so."""
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from asccl_jax.train.sharding import (
     distribute,
     gather_whole,
     place,
+    process_by_process,
     sharded_update,
     state_sharding,
 )
@@ -102,15 +104,21 @@ def test_a_device_holds_its_share_and_gathering_gives_all_back(fsdp):
     assert bool(jnp.all(whole["key"] == tree["key"]))
 
 
+def test_rows_of_a_process_stay_together_whatever_the_wiring():
+    wired = [SimpleNamespace(process_index=process, id=number) for number, process in enumerate((1, 0, 0, 2, 1, 2))]
+    assert [device.id for device in process_by_process(wired)] == [1, 2, 0, 4, 3, 5]
+    assert data_mesh(8, fsdp=2).devices.flatten().tolist() == jax.devices()
+
+
 def trained(task, batches, fsdp):
     """State and scalars after some steps with a split state, the state as the devices hold it."""
     mesh = data_mesh(16, fsdp=fsdp)
     begun = task.init(jax.random.key(3))
     at = state_sharding(begun, mesh)
     state = distribute(begun, at)
-    update = sharded_update(task.update, mesh, at).lower(state, place(batches[0], mesh)).compile(QUICK)
+    update = sharded_update(mesh, at).lower(task, state, place(batches[0], mesh)).compile(QUICK)
     for batch in batches:
-        state, scalars = update(state, place(batch, mesh))
+        state, scalars = update(task, state, place(batch, mesh))
     assert jax.tree.map(lambda leaf: leaf.sharding, state) == at
     return state, scalars
 

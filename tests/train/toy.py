@@ -12,6 +12,7 @@ from asccl_jax.train.optimizer import adam
 from asccl_jax.types import TrainState
 
 
+@jax.tree_util.register_static
 class ToyTask:
     """Fits y = x w; like the real task it draws with a key folded by step."""
 

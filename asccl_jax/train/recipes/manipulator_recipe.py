@@ -28,7 +28,7 @@ from asccl_jax.tasks.mesh_supervision import MeshSupervision
 from asccl_jax.train.evaluation import HeldOutBatches
 from asccl_jax.train.experiment import Experiment
 from asccl_jax.train.optimizer import adam, rate_schedule
-from asccl_jax.train.recipes.config_entries import loop_settings, plain_config
+from asccl_jax.train.recipes.config_entries import computation_dtype, loop_settings, plain_config
 from asccl_jax.types import Variables
 
 __all__ = ["manipulator_experiment", "manipulator_task"]
@@ -132,7 +132,7 @@ def _mesh_supervision(config: ConfigDict, tracks: list[CoefficientTrack]) -> Mes
         return None
     if config.compat == "released":
         raise InputError("config.mesh.metric is set, but the released code trains without it: use config.compat=paper")
-    metric = load_metric(mesh.metric)
+    metric = dataclasses.replace(load_metric(mesh.metric), dtype=computation_dtype(config.get("dtype", "auto")))
     head = load_head_model(mesh.head or Path(config.data.dir) / HEAD_NAME)
     template = _template(config, tracks)
     return MeshSupervision(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable
@@ -135,12 +136,13 @@ def _with_steps(config: ConfigDict, training: RenderSequences, lengths: Lengths)
 def _supervision(config: ConfigDict) -> FrameSupervision:
     if config.compat not in ("paper", "released"):
         raise InputError(f"config.compat={config.compat!r}: expected paper or released")
-    metric = load_metric(config.metric.path) if config.metric.path else None
+    dtype = computation_dtype(config.dtype)
+    metric = dataclasses.replace(load_metric(config.metric.path), dtype=dtype) if config.metric.path else None
     if metric is None:
         _LOG.warning("no metric (config.metric.path): training without the supervision that the paper adds to NED")
     perceptual: VggDistance | Literal["trunk"] | None = None
     if config.perceptual.vgg:
-        perceptual = VggDistance(load_vgg(config.perceptual.vgg))
+        perceptual = VggDistance(dataclasses.replace(load_vgg(config.perceptual.vgg), dtype=dtype))
     elif metric is not None:
         _LOG.info("no VGG-19 (config.perceptual.vgg): the metric's trunk is the perceptual loss")
         perceptual = "trunk"
