@@ -120,6 +120,7 @@ def test_every_command_works(tmp_path: Path):
         "import jax, jax.numpy as jnp\n"
         "key, step = jax.random.key(0), 0\n"
         "generated = source = jnp.zeros((1, 64, 64, 3))\n"
+        "landmarks = jnp.full((1, 68, 2), 50.0).at[:, 0].set(8.0)\n"
         f"{example}\nassert jnp.isfinite(loss)\n"
     )
     run(f"{sys.executable} - <<'PROGRAM'\n{program}PROGRAM")

@@ -164,9 +164,10 @@ def _usage_section(workdir: Path) -> Section:
     )
     code = (
         "from asccl_jax.frozen_metric import load_metric\n"
-        "from asccl_jax.losses import asccl_loss\n\n"
+        "from asccl_jax.losses import asccl_loss, landmark_box\n\n"
         f'metric = load_metric("{workdir / "best"}")\n'
-        "loss, parts = asccl_loss(metric, generated, source, key)  # RGB in [-1, 1]\n\n"
+        "box = landmark_box(landmarks)  # 68 points of source, in pixels\n"
+        "loss, parts = asccl_loss(metric, generated, source, key, face_box=box)  # RGB in [-1, 1]\n\n"
         f"$ asccl evaluate-metric --checkpoint {workdir} --records RECORDS --output DIR"
     )
     return Section("Use it", text, code=code)
