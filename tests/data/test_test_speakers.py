@@ -45,6 +45,14 @@ def test_what_a_network_started_from_counts_as_learnt(tmp_path, entry):
     assert learnt_speakers(run(tmp_path / "second", "B", **config)) == {"train": {"A", "B"}, "validation": {"V"}}
 
 
+def test_a_run_that_goes_on_with_other_people_has_learnt_both(tmp_path):
+    write_speakers(tmp_path, {"train": {"A"}, "validation": {"V"}}, {})
+    write_speakers(tmp_path, {"train": {"B"}, "validation": {"V"}}, {}, goes_on=True)
+    assert learnt_speakers(tmp_path) == {"train": {"A", "B"}, "validation": {"V"}}
+    write_speakers(tmp_path, {"train": {"B"}, "validation": {"V"}}, {})
+    assert learnt_speakers(tmp_path) == {"train": {"B"}, "validation": {"V"}}
+
+
 def test_an_older_run_is_known_by_its_data_as_long_as_they_are_there(tmp_path):
     write_tiny_dataset(tmp_path / "records")
     (tmp_path / "old" / "best").mkdir(parents=True)
