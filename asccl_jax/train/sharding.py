@@ -80,7 +80,7 @@ def data_mesh(
     return Mesh(ordered.reshape(mesh.devices.shape), mesh.axis_names, axis_types=axis_types)
 
 
-def process_by_process(devices: Sequence[jax.Device]) -> list[jax.Device]:
+def process_by_process(devices: Sequence[Any]) -> list[Any]:
     """Returns devices with those of process 0 first, those of a process in the order they had.
 
     TPUs' meshes follow the wiring, not the processes. Process p reads the p-th share of a global batch: only in this
