@@ -64,7 +64,7 @@ def _select(directory: Path, only: list[str] | None) -> tuple[dict[str, tuple[Fa
 def _run(directory: Path, name: str, family: Family, *, exact: bool) -> int:
     with np.load(directory / f"{name}.npz") as file:
         golden = dict(file)
-    spreads = tolerances.read_spreads(directory / "README.md", name)
+    spreads = tolerances.known_spreads(directory / "README.md", name, golden)
     manifests = {manifest: recipe.read_manifest(directory, manifest) for manifest in family.manifests}
     results = family.run(golden, manifests, exact)
     words = [family.describe(golden["cfg"]), "float64" if exact else "float32", family.title]

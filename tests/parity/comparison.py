@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Container, Iterator, Mapping
 
@@ -54,9 +55,12 @@ def skipped(golden: Mapping[str, np.ndarray], *, exact: bool, by_nature: Contain
 def compare(
     golden: Mapping[str, np.ndarray], results: Replayed, spreads: Spreads, *, exact: bool = False
 ) -> Iterator[Line]:
-    """Verdicts on every array that is not skipped, in the order of the file."""
+    """Verdicts on every array that is not skipped, in the order of the file.
+
+    A float64 run of this code is made once, and only if an array is not as near as the reference's spreads ask for.
+    """
     left_out = skipped(golden, exact=exact, by_nature=results.tensors)
-    spreads = dataclasses.replace(spreads, listed={**results.spreads, **spreads.listed})
+    exactly = functools.cache(results.exact or Replayed)
     for stored in golden:
         if stored in left_out:
             continue
@@ -75,7 +79,12 @@ def compare(
         elif stored.startswith("f64/") or exact:
             yield _judge_exact(stored, name, found, golden, results)
         else:
-            yield _judge(stored, found, golden, rounding_bound(stored, golden, spreads, results.weight_jumps))
+            known = (stored, golden, spreads, results.weight_jumps)
+            line = _judge(stored, found, golden, rounding_bound(*known))
+            if not line.passed and (again := _find(name, golden[stored], golden, exactly())) is not None:
+                own = float(np.nanmax(np.abs(found - again)))
+                line = _judge(stored, found, golden, rounding_bound(*known, own=own))
+            yield line
 
 
 def _judge_exact(

@@ -25,7 +25,7 @@ from DECA_torch_bridge.vertex_normals import vertex_normals
 from tests.parity import recipe
 from tests.parity.metric import Replayed
 
-__all__ = ["INPUTS", "MANIFESTS", "NAMES", "replay"]
+__all__ = ["INPUTS", "MANIFESTS", "NAMES", "exactly_drawn", "make_assets", "replay"]
 
 NAMES = r"flame_deca.*"
 MANIFESTS = ("deca_D_detail",)
@@ -40,16 +40,24 @@ _EULER_DEGREES = 40
 
 @dataclasses.dataclass
 class _Golden:
-    """Inputs of one golden in one precision."""
+    """Inputs of one golden in one precision.
+
+    Attributes:
+      arrays: Arrays of the file.
+      dtype: Type of the computation.
+      assets: The head.
+      twins: Whether to start from exact twins where there are some.
+    """
 
     arrays: Mapping[str, np.ndarray]
     dtype: torch.dtype
     assets: HeadAssets
+    twins: bool
 
     def tensor(self, name: str) -> Tensor:
-        """An array of the golden; in float64 its exact twin where it has one."""
+        """An array of the golden, or its exact twin."""
         twin = f"f64/{name}"
-        array = self.arrays[twin] if self.dtype == torch.float64 and twin in self.arrays else self.arrays[name]
+        array = self.arrays[twin] if self.twins and twin in self.arrays else self.arrays[name]
         return torch.from_numpy(array).to(self.dtype)
 
     def drawn(self, name: str, *shape: int, scale: float) -> Tensor:
@@ -71,15 +79,30 @@ def replay(
       manifests: Entries of the decoder's state dict.
       exact: Compute in float64; nothing is drawn then, since the rasteriser is float32 by definition.
     """
-    golden = _Golden(arrays, torch.float64 if exact else torch.float32, make_assets(arrays))
-    results = Replayed()
+    golden = _Golden(arrays, torch.float64 if exact else torch.float32, make_assets(arrays), twins=exact)
+    results = Replayed(exact=lambda: exactly_drawn(arrays))
     with torch.no_grad():
         for part in (_head(golden), _rotations(golden), _decoded(golden, manifests[MANIFESTS[0]])):
             results.tensors |= {name: value.numpy() for name, value in part.items()}
         if not exact:
-            for part in (_rasterised(golden), _rendered(golden), _detail(golden)):
-                results.tensors |= {name: value.numpy() for name, value in part.items()}
+            results.tensors |= _drawn(golden)
     return results
+
+
+def exactly_drawn(arrays: Mapping[str, np.ndarray]) -> Replayed:
+    """What the float32 run draws, of the same vertices and in the same triangles, with float64 arithmetic.
+
+    Weights in a triangle are quotients of areas: a thin one, or one seen from its side, makes much of a rounding. Which
+    triangle a pixel sees is decided in float32 in both runs.
+    """
+    golden = _Golden(arrays, torch.float64, make_assets(arrays), twins=False)
+    with torch.no_grad():
+        return Replayed(_drawn(golden))
+
+
+def _drawn(golden: _Golden) -> dict[str, np.ndarray]:
+    parts = _rasterised(golden) | _rendered(golden) | _detail(golden)
+    return {name: value.numpy() for name, value in parts.items()}
 
 
 def make_assets(arrays: Mapping[str, np.ndarray]) -> HeadAssets:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,15 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from asccl_jax.convert.manipulator import state_dicts_from_variables, variables_from_state_dicts
+from asccl_jax.convert.manipulator import (
+    settings_from_state_dicts,
+    state_dicts_from_variables,
+    variables_from_state_dicts,
+)
 from asccl_jax.manipulator_settings import ManipulatorSettings
 from asccl_jax.models.manipulator import NETWORKS, Manipulator
 from asccl_jax.tasks.manipulator import MODES, ManipulatorTask, discriminator_loss, generator_loss, target_style
 from asccl_jax.train.optimizer import adam, rate_schedule
 from asccl_jax.types import Variables, WindowBatch
 from tests.parity import recipe
-from tests.parity.metric import Replayed, exactly
-from tests.parity.switches import aligned, recorded
+from tests.parity.metric import Replayed
+from tests.parity.switches import aligned_gradient
 
 __all__ = ["INPUTS", "LEARNING_RATE", "MANIFESTS", "NAMES", "replay"]
 
@@ -28,7 +33,6 @@ MANIFESTS = tuple(f"manip_{name}" for name in NETWORKS)
 INPUTS = r"cfg"
 LEARNING_RATE = 1e-4
 
-_SETTINGS = ManipulatorSettings()
 _SHORT = {"latent": "latent", "reference": "ref"}
 _PARTS = {"adversarial": "adv", "style": "sty", "cycle": "cyc", "mouth": "mouth"}
 
@@ -63,8 +67,9 @@ class _Golden:
             name: recipe.make_weights(manifests[f"manip_{name}"], self.seed, prefix=f"manip.{name}.")
             for name in NETWORKS
         }
-        variables = variables_from_state_dicts(state_dicts, _SETTINGS)
-        self.manipulator = Manipulator(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables), _SETTINGS)
+        self.settings = dataclasses.replace(settings_from_state_dicts(state_dicts), window=self.frames)
+        variables = variables_from_state_dicts(state_dicts, self.settings)
+        self.manipulator = Manipulator(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables), self.settings)
 
     def inputs(self, step: int) -> tuple[WindowBatch, jax.Array]:
         """Windows and noise of one step."""
@@ -75,10 +80,11 @@ class _Golden:
             )
 
         def label(name: str) -> jax.Array:
-            values = recipe.make_input(f"manip.step{step}.{name}", (self.rows,), self.seed, "int", 0, 7)
+            emotions = self.settings.emotions
+            values = recipe.make_input(f"manip.step{step}.{name}", (self.rows,), self.seed, "int", 0, emotions)
             return jnp.asarray(values, jnp.int32)
 
-        window = (self.frames, _SETTINGS.coefficients)
+        window = (self.frames, self.settings.coefficients)
         rows = jnp.arange(self.rows, dtype=jnp.int32)
         batch = WindowBatch(
             source=drawn("x_src", *window),
@@ -88,7 +94,7 @@ class _Golden:
             index=rows,
             reference_index=rows,
         )
-        return batch, drawn("z_trg", _SETTINGS.latent_size)
+        return batch, drawn("z_trg", self.settings.latent_size)
 
 
 def _replay_evaluation(results: Replayed, golden: _Golden) -> None:
@@ -112,42 +118,34 @@ def _replay_losses(results: Replayed, golden: _Golden) -> None:
     for mode in MODES:
         for part, function in (("d", discriminator_loss), ("g", generator_loss)):
             name = f"{part}_{mode}"
-            (loss, parts), grads = jax.device_get(_gradient(golden, function, mode, *inputs))
+            loss_of = functools.partial(_loss, function, mode, golden.settings)
+            arguments = (golden.manipulator.variables, *inputs)
+            (loss, parts), grads = jax.device_get(aligned_gradient(loss_of, *arguments))
             results.tensors[f"{name}/loss"] = loss
             results.tensors |= {f"{name}/{_PARTS.get(key, key)}": value for key, value in parts.items()}
             # PyTorch leaves networks that no path leads to without a gradient; here theirs is zero throughout.
             reached = [network for network in NETWORKS if any(leaf.any() for leaf in jax.tree.leaves(grads[network]))]
-            published = state_dicts_from_variables(grads, _SETTINGS)
+            published = state_dicts_from_variables(grads, golden.settings)
             results.collections[f"{name}/grad"] = {
                 f"manip.{network}.{key}": value for network in reached for key, value in published[network].items()
             }
 
 
-def _gradient(golden: _Golden, function: Any, mode: Any, batch: WindowBatch, latents: jax.Array) -> Any:
-    """Loss, parts and gradients, in float32 with every switch on the side on which an exact run has it."""
-
-    def loss_of(variables: Variables, batch: WindowBatch, latents: jax.Array) -> Any:
-        loss, parts = function(Manipulator(variables, _SETTINGS), mode, batch, latents)
-        return loss, parts[0] if isinstance(parts, tuple) else parts
-
-    def switches(*arguments: Any) -> list[jax.Array]:
-        signs: list[jax.Array] = []
-        with recorded(signs):
-            loss_of(*arguments)
-        return signs
-
-    def aligned_loss(*arguments: Any) -> Any:
-        with contextlib.nullcontext() if golden.dtype == np.float64 else aligned(signs):
-            return loss_of(*arguments)
-
-    arguments = (golden.manipulator.variables, batch, latents)
-    signs = [] if golden.dtype == np.float64 else exactly(switches, *arguments)
-    return jax.jit(jax.value_and_grad(aligned_loss, has_aux=True))(*arguments)
+def _loss(
+    function: Any,
+    mode: Any,
+    settings: ManipulatorSettings,
+    variables: Variables,
+    batch: WindowBatch,
+    latents: jax.Array,
+) -> Any:
+    loss, parts = function(Manipulator(variables, settings), mode, batch, latents)
+    return loss, parts[0] if isinstance(parts, tuple) else parts
 
 
 def _replay_trajectory(results: Replayed, golden: _Golden, steps: int) -> None:
     task = ManipulatorTask(
-        _SETTINGS,
+        golden.settings,
         optimizer=adam(1.0, b1=0.0, b2=0.99),
         learning_rate=rate_schedule(LEARNING_RATE),
         start=golden.manipulator.variables,
@@ -162,7 +160,7 @@ def _replay_trajectory(results: Replayed, golden: _Golden, steps: int) -> None:
         state, scalars = update(state, *golden.inputs(step))
         losses.append([np.asarray(scalars[name]) for name in names])
     results.tensors |= {"traj/losses": np.array(losses), "traj/columns": np.array(columns)}
-    published = state_dicts_from_variables(jax.device_get(state.params), _SETTINGS)
+    published = state_dicts_from_variables(jax.device_get(state.params), golden.settings)
     for network, arrays in published.items():
         results.collections[f"traj/final_{network}"] = {
             f"manip.{network}.{key}": value for key, value in arrays.items()

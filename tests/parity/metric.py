@@ -13,15 +13,16 @@ import numpy as np
 import optax
 from jax.typing import DTypeLike
 
-from asccl_jax.convert.metric import flax_from_state_dict, state_dict_from_flax
+from asccl_jax.convert.iresnet import blocks_of_keys
+from asccl_jax.convert.metric import TRUNK, flax_from_state_dict, state_dict_from_flax
 from asccl_jax.losses.contrastive import CorrelationParts, correlation_loss, neighbour_disparities
 from asccl_jax.models.correlation import CorrelationMetric
 from asccl_jax.settings import MetricSettings
 from asccl_jax.types import Variables
 from tests.parity import recipe
-from tests.parity.switches import aligned, recorded
+from tests.parity.switches import aligned, exactly, recorded
 
-__all__ = ["LEARNING_RATE", "MANIFEST", "Replayed", "exactly", "published_statistics", "replay", "trajectory_steps"]
+__all__ = ["LEARNING_RATE", "MANIFEST", "Replayed", "published_statistics", "replay", "trajectory_steps"]
 
 MANIFEST = "metric"
 LEARNING_RATE = 1e-3
@@ -31,6 +32,7 @@ _UNUSED = f"{_PREFIX}resnet50.bn2."
 
 # The goldens feed both networks the same channels, so no order is turned; one batch is one BatchNorm group.
 _RELEASED = MetricSettings.from_compat("released", channel_order="rgb", bn_group_size=None)
+_STAGES = range(1, 5)
 _FORMS = {
     "released": _RELEASED,
     "perloc_wdetached": dataclasses.replace(_RELEASED, weighting="per_location", weight_gradient="stopped"),
@@ -48,8 +50,8 @@ class Replayed:
       collections: Sets of parameter-shaped arrays by name, each by state-dict key; an absent key received no gradient.
       weight_jumps: Per part ("eval", "train") and stage, the share of weights that lie on one side of their jump in
         this run and on the other in the exact one.
-      spreads: Largest difference of an array between this run and an exact one of the same code: the spread of arrays
-        of which the golden states none.
+      exact: Computes the same in float64, or what of it the reference has no float64 run of: how far this run is from
+        that is the spread of arrays of which nobody states one.
       grey_levels: By how much arrays of grey levels may differ; other arrays of whole numbers must be equal.
       unknown: Entries, marked by array, whose float64 twins come of random choices that the golden does not hold, or of
         rounding alone.
@@ -59,7 +61,7 @@ class Replayed:
     tensors: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     collections: dict[str, dict[str, np.ndarray]] = dataclasses.field(default_factory=dict)
     weight_jumps: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    spreads: dict[str, float] = dataclasses.field(default_factory=dict)
+    exact: Callable[[], Replayed] | None = None
     grey_levels: dict[str, float] = dataclasses.field(default_factory=dict)
     unknown: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     again: Replayed | None = None
@@ -77,9 +79,8 @@ class _Golden:
 
     def choices(self, part: str, suffix: str = "") -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
         """Locations and permutations, one of each a stage."""
-        stages = range(1, 5)
-        centres = tuple(jnp.asarray(self.arrays[f"{part}/centres{stage}{suffix}"], jnp.int32) for stage in stages)
-        permutations = tuple(jnp.asarray(self.arrays[f"{part}/perm{stage}{suffix}"], jnp.int32) for stage in stages)
+        centres = tuple(jnp.asarray(self.arrays[f"{part}/centres{stage}{suffix}"], jnp.int32) for stage in _STAGES)
+        permutations = tuple(jnp.asarray(self.arrays[f"{part}/perm{stage}{suffix}"], jnp.int32) for stage in _STAGES)
         return centres, permutations
 
 
@@ -108,6 +109,20 @@ def replay(
     return results
 
 
+def _settings(state_dict: Mapping[str, np.ndarray]) -> MetricSettings:
+    """The released loss on the network whose sizes a state dict tells."""
+    widths = tuple(len(state_dict[f"mlp.{3 * (stage - 1)}.bias"]) for stage in _STAGES)
+    blocks = blocks_of_keys(state_dict, prefix=TRUNK)
+    return dataclasses.replace(_RELEASED, stage_blocks=blocks, stage_widths=widths)
+
+
+def _settings_of(params: Variables) -> MetricSettings:
+    """The same of a network's parameters."""
+    blocks = tuple(len(params["trunk"][f"stage{stage}"]) for stage in _STAGES)
+    widths = tuple(len(params["heads"][f"stage{stage}"]["hidden"]["bias"]) for stage in _STAGES)
+    return dataclasses.replace(_RELEASED, stage_blocks=blocks, stage_widths=widths)
+
+
 def _make_golden(arrays: Mapping[str, np.ndarray], manifest: Sequence[Mapping[str, Any]], dtype: DTypeLike) -> _Golden:
     seed, batch, size = (int(value) for value in arrays["cfg"])
     state_dict = recipe.make_weights(manifest, seed, prefix=_PREFIX)
@@ -115,7 +130,7 @@ def _make_golden(arrays: Mapping[str, np.ndarray], manifest: Sequence[Mapping[st
         recipe.make_input(f"metric.{name}", (batch, 3, size, size), seed, "uniform") for name in ("source", "noise")
     )
     target = recipe.make_pair(source, noise)
-    variables = flax_from_state_dict(state_dict, _RELEASED)
+    variables = flax_from_state_dict(state_dict, _settings(state_dict))
     return _Golden(
         arrays,
         state_dict,
@@ -139,7 +154,10 @@ def _replay_evaluation(results: Replayed, golden: _Golden) -> None:
         "eval/perloc_loss": np.asarray(loss),
         "eval/perloc_level_losses": np.asarray(parts.stage_losses),
     }
-    results.weight_jumps["eval"] = _jumps(large, exactly(_evaluation_losses, *arguments)[2])
+    exact_features, _, exact_large = exactly(_evaluation_losses, *arguments)
+    results.weight_jumps["eval"] = _jumps(large, exact_large)
+    exact = {f"eval/feat{stage}": feature.transpose(0, 3, 1, 2) for stage, feature in enumerate(exact_features, 1)}
+    results.exact = lambda: Replayed(exact)
 
 
 def _evaluation_losses(
@@ -149,7 +167,7 @@ def _evaluation_losses(
     centres: Sequence[jax.Array],
     permutations: Sequence[jax.Array],
 ) -> Any:
-    module = CorrelationMetric(_RELEASED, dtype=source.dtype)
+    module = CorrelationMetric(_settings_of(variables["params"]), dtype=source.dtype)
     query = module.apply(variables, source, train=False, method="features")
     key = module.apply(variables, target, train=False, method="features")
     return query, _all_forms(module, variables, query, key, centres, permutations), _large_disparities(query, centres)
@@ -196,7 +214,7 @@ def _training_loss(
 def _training_forms(
     params: Variables, batch_stats: Variables, source: jax.Array, target: jax.Array, centres: Any, permutations: Any
 ) -> Any:
-    module = CorrelationMetric(_RELEASED, dtype=source.dtype)
+    module = CorrelationMetric(_settings_of(params), dtype=source.dtype)
 
     def features(stats: Variables, image: jax.Array) -> Any:
         variables = {"params": params, "batch_stats": stats}
@@ -213,14 +231,6 @@ def _training_switches(*arguments: Any) -> Any:
     with recorded(signs):
         _, _, large = _training_forms(*arguments)
     return signs, large
-
-
-def exactly(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Result of a function of float32 arrays in float64, as NumPy arrays."""
-    host = jax.device_get(arguments)
-    with jax.enable_x64(True):
-        widened = jax.tree.map(lambda leaf: leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf, host)
-        return jax.device_get(jax.jit(function)(*widened))
 
 
 def _jumps(found: Sequence[jax.Array], exact: Sequence[np.ndarray]) -> np.ndarray:
@@ -298,11 +308,12 @@ def _published_names(variables: Variables) -> dict[str, np.ndarray]:
 
     The converter writes float32; a float64 tree passes through it as two float32 halves, which keep 48 of 53 bits.
     """
+    settings = _settings_of(variables["params"])
     high = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), variables)
-    published = state_dict_from_flax(high, _RELEASED)
+    published = state_dict_from_flax(high, settings)
     if jax.tree.leaves(variables)[0].dtype == np.float64:
         low = jax.tree.map(lambda leaf, half: np.asarray(np.asarray(leaf) - half, np.float32), variables, high)
-        rest = state_dict_from_flax(low, _RELEASED)
+        rest = state_dict_from_flax(low, settings)
         published = {key: value.astype(np.float64) + rest[key] for key, value in published.items()}
     named = {f"{_PREFIX}{key}": value for key, value in published.items() if not key.endswith("num_batches_tracked")}
     return {key: value for key, value in named.items() if not key.startswith(_UNUSED)}

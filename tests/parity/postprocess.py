@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from asccl_jax.geometry.affine import moved
 from asccl_jax.geometry.blending import blend_pyramids, copy_paste
@@ -26,7 +28,7 @@ INPUTS = (
     r"|f64/eyes/noise_draws|pupil/poly|f64/pupil/gray|f64/centres/keypoints"
 )
 
-_EROSIONS = {"k15": ("t60", 1), "k19": ("t80", 1), "k7": ("t60", 3), "k9": ("t80", 1)}
+_EROSION = re.compile(r"erosion/k(\d+)_t(\d+)_i(\d+)_hard")
 """Side of the surroundings, threshold in hundredths, iterations."""
 
 _NOISY_EYES = 1
@@ -49,14 +51,12 @@ def replay(arrays: Mapping[str, np.ndarray], _: Mapping[str, Sequence[Mapping[st
     found |= _similarities(arrays) | _erosions(arrays, height, width)
     if "align/face" in arrays:
         found |= _alignment(arrays, height, width)
-    spreads = {}
     if "blend/A" in arrays:
-        levels, twins = _pyramids(arrays["blend/A"]), _pyramids(arrays["blend/A"].astype(np.float64))
-        spreads = {name: float(np.abs(level - twins[name]).max()) for name, level in levels.items()}
-        found |= _blends(arrays, height, width) | levels
+        found |= _blends(arrays, height, width) | _pyramids(arrays, np.float32)
     if "eyes/pts0" in arrays:
         found |= _eyes(arrays, height, width)
-    return Replayed(tensors=found, spreads=spreads, grey_levels=_GREY_LEVELS)
+    exactly = None if "blend/A" not in arrays else lambda: Replayed(_pyramids(arrays, np.float64))
+    return Replayed(tensors=found, exact=exactly, grey_levels=_GREY_LEVELS)
 
 
 def _similarities(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -92,8 +92,9 @@ def _blends(arrays: Mapping[str, np.ndarray], height: int, width: int) -> dict[s
     }
 
 
-def _pyramids(image: np.ndarray) -> dict[str, np.ndarray]:
-    gauss, laplace = gaussian_pyramid(image, 3), laplacian_pyramid(image, 3)
+def _pyramids(arrays: Mapping[str, np.ndarray], dtype: DTypeLike) -> dict[str, np.ndarray]:
+    image, halvings = arrays["blend/A"].astype(dtype), sum(name.startswith("pyramid/gauss") for name in arrays) - 1
+    gauss, laplace = gaussian_pyramid(image, halvings), laplacian_pyramid(image, halvings)
     levels = {f"pyramid/gauss{level}": picture for level, picture in enumerate(gauss)}
     levels |= {f"pyramid/laplace{level}": picture for level, picture in enumerate(laplace)}
     levels["pyramid/reconstructed"] = rebuilt(laplace)
@@ -102,22 +103,19 @@ def _pyramids(image: np.ndarray) -> dict[str, np.ndarray]:
 
 def _erosions(arrays: Mapping[str, np.ndarray], height: int, width: int) -> dict[str, np.ndarray]:
     found = {}
-    for side, (threshold, iterations) in _EROSIONS.items():
-        if f"erosion/{side}_kernel" not in arrays:
-            continue
-        size, share = int(side[1:]), int(threshold[1:]) / 100
-        eroded = soft_erosion(_disc(2 * height, 2 * width), size=size, threshold=share, iterations=iterations)
-        case = f"erosion/{side}_{threshold}_i{iterations}"
-        found |= {
-            f"erosion/{side}_kernel": erosion_kernel(size),
-            f"{case}_hard": eroded.hard,
-            f"{case}_soft": eroded.soft,
-        }
+    for name in arrays:
+        if match := _EROSION.fullmatch(name):
+            size, hundredths, iterations = (int(number) for number in match.groups())
+            eroded = soft_erosion(
+                _disc(2 * height, 2 * width), size=size, threshold=hundredths / 100, iterations=iterations
+            )
+            found |= {f"erosion/k{size}_kernel": erosion_kernel(size), name: eroded.hard}
+            found[name.replace("_hard", "_soft")] = eroded.soft
     return found
 
 
 def _eyes(arrays: Mapping[str, np.ndarray], height: int, width: int) -> dict[str, np.ndarray]:
-    points = [arrays[f"eyes/pts{case}"] for case in range(4)]
+    points = [arrays[f"eyes/pts{case}"] for case in range(sum(name.startswith("eyes/pts") for name in arrays))]
     noisy = noisy_eye_points(points[_NOISY_EYES], arrays["f64/eyes/noise_draws"])
     keypoints = arrays["f64/centres/keypoints"]
     return {f"eyes/image{case}": draw_eyes(some, (height, width)) for case, some in enumerate(points)} | {

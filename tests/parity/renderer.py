@@ -11,10 +11,12 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from asccl_jax.convert.renderer import FILE_NAMES, state_dicts_from_params
+from asccl_jax.convert.vgg import vgg_from_state_dict
+from asccl_jax.models.vgg import Vgg
 from asccl_jax.renderer_settings import RendererSettings
 from tests.parity import recipe
 
-__all__ = ["as_published", "channels_first", "channels_last", "state_dict", "widened"]
+__all__ = ["as_published", "channels_first", "channels_last", "state_dict", "vgg_of", "widened"]
 
 Manifests = Mapping[str, Sequence[Mapping[str, Any]]]
 
@@ -22,6 +24,13 @@ Manifests = Mapping[str, Sequence[Mapping[str, Any]]]
 def state_dict(manifests: Manifests, manifest: str, network: str, seed: int) -> dict[str, np.ndarray]:
     """State dict of one network, with both names of what checkpoints hold twice."""
     return recipe.make_weights(manifests[manifest], seed, prefix=f"renderer.{FILE_NAMES[network]}.")
+
+
+def vgg_of(manifests: Manifests, seed: int, dtype: DTypeLike) -> Vgg:
+    """VGG-19, of the widths that its manifest has."""
+    weights = recipe.make_weights(manifests["vgg19"], seed)
+    widths = tuple(len(weights[f"features.{first}.bias"]) for first in (0, 5, 10, 19, 28))
+    return Vgg(widened(vgg_from_state_dict(weights, widths), dtype), widths, dtype)
 
 
 def widened(tree: Any, dtype: DTypeLike) -> Any:

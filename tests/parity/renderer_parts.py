@@ -11,7 +11,6 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from asccl_jax.convert.renderer import params_from_state_dicts, settings_from_state_dicts, statistics_from_state_dicts
-from asccl_jax.convert.vgg import vgg_from_state_dict
 from asccl_jax.losses.adversarial import judged_fake, judged_real, passed_as_real
 from asccl_jax.losses.perceptual import VGG_WEIGHTS, feature_matching, perceptual_distance
 from asccl_jax.losses.region import crop_regions
@@ -20,7 +19,8 @@ from asccl_jax.models.renderer import Renderer, RendererGenerator, conditioning_
 from asccl_jax.models.vgg import Vgg
 from tests.parity import recipe
 from tests.parity.metric import Replayed
-from tests.parity.renderer import Manifests, as_published, channels_first, channels_last, state_dict, widened
+from tests.parity.renderer import Manifests, as_published, channels_first, channels_last, state_dict, vgg_of, widened
+from tests.parity.switches import aligned_gradient
 
 __all__ = ["INPUTS", "MANIFESTS", "NAMES", "replay"]
 
@@ -39,6 +39,8 @@ _ROUNDING = 1.5e-3
 def replay(arrays: Mapping[str, np.ndarray], manifests: Manifests, *, exact: bool) -> Replayed:
     """Everything a golden of the renderer's parts holds, computed by `asccl_jax`.
 
+    Gradients in float32 are taken with every switch that is near zero on the side on which an exact run has it.
+
     Args:
       arrays: Arrays of the file; its configuration, points and keys are read.
       manifests: Entries of the networks' state dicts.
@@ -47,7 +49,7 @@ def replay(arrays: Mapping[str, np.ndarray], manifests: Manifests, *, exact: boo
     # Accelerators would multiply in TensorFloat-32 or bfloat16 otherwise.
     with jax.default_matmul_precision("highest"), jax.enable_x64(exact):
         golden = _Golden(arrays, manifests, np.float64 if exact else np.float32)
-        results = Replayed()
+        results = Replayed(exact=lambda: replay(arrays, manifests, exact=True))
         _replay_generator(results, golden)
         _replay_discriminator(results, golden)
         _replay_vgg(results, golden)
@@ -68,8 +70,7 @@ class _Golden:
         self.settings = settings_from_state_dicts(state_dicts, image_size=self.size, roi_size=self.roi)
         self.params = widened(params_from_state_dicts(state_dicts, self.settings), dtype)
         self.statistics = widened(statistics_from_state_dicts(state_dicts, self.settings), dtype)
-        vgg = vgg_from_state_dict(recipe.make_weights(manifests["vgg19"], self.seed))
-        self.vgg = Vgg(widened(vgg, dtype), dtype=dtype)
+        self.vgg = vgg_of(manifests, self.seed, dtype)
         self.renderer = Renderer(self.params, self.settings, dtype)
 
     def drawn(self, name: str, *shape: int, low: float = -1.0) -> jax.Array:
@@ -89,12 +90,9 @@ def _replay_generator(results: Replayed, golden: _Golden) -> None:
     cotangent = channels_last(noise, golden.dtype)
     network = RendererGenerator(golden.settings, golden.dtype)
 
-    def gradients(params: Any, blocks: jax.Array, previous: jax.Array) -> Any:
-        def loss(params: Any, previous: jax.Array) -> Any:
-            image = network.apply({"params": params}, blocks, previous, mask)
-            return jnp.mean(image * cotangent), image
-
-        return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, previous)
+    def loss(params: Any, previous: jax.Array, blocks: jax.Array, mask: jax.Array, cotangent: jax.Array) -> Any:
+        image = RendererGenerator(golden.settings, blocks.dtype).apply({"params": params}, blocks, previous, mask)
+        return jnp.mean(image * cotangent), image
 
     def with_statistics(params: Any, statistics: Any, blocks: jax.Array, previous: jax.Array) -> Any:
         variables = {"params": params, "instance_stats": statistics}
@@ -103,7 +101,8 @@ def _replay_generator(results: Replayed, golden: _Golden) -> None:
         return used, moved["instance_stats"]
 
     params, statistics = golden.params["generator"], golden.statistics["generator"]
-    (by_params, by_previous), image = jax.jit(gradients)(params, blocks, previous)
+    given = (params, previous, blocks, mask, cotangent)
+    (_, image), (by_params, by_previous) = aligned_gradient(loss, *given, argnums=(0, 1))
     evaluated, moved = jax.jit(with_statistics)(params, statistics, blocks, previous)
     # From zeros the second item of nothing else is asked: the first one alone.
     fresh = jax.jit(golden.renderer.decode)(golden.renderer.encode(blocks[:1]), jnp.zeros_like(previous[:1]), mask[:1])
@@ -124,9 +123,9 @@ def _replay_generator(results: Replayed, golden: _Golden) -> None:
 def _replay_discriminator(results: Replayed, golden: _Golden) -> None:
     block = golden.drawn("parts.A", 2, 27, low=0.0)[..., 18:]
     real, fake = golden.drawn("parts.B", 2, 3), golden.drawn("parts.F", 2, 3)
-    network = MultiscaleDiscriminator(golden.settings, golden.dtype)
 
     def judge(params: Any, image: jax.Array, block: jax.Array, **collections: Any) -> Any:
+        network = MultiscaleDiscriminator(golden.settings, image.dtype)
         return network.apply({"params": params, **collections}, jnp.concatenate([block, image], axis=-1))
 
     def losses(params: Any, fake: jax.Array, real: jax.Array, block: jax.Array) -> dict[str, jax.Array]:
@@ -142,21 +141,19 @@ def _replay_discriminator(results: Replayed, golden: _Golden) -> None:
         }
 
     # All images are arguments: XLA would take minutes to compute what follows from constants while it compiles.
-    def computed(params: Any, statistics: Any, fake: jax.Array, *given: jax.Array) -> Any:
-        maps = {"train": judge(params, *given), "eval": judge(params, *given, instance_stats=statistics)}
+    def both_maps(params: Any, statistics: Any, *given: jax.Array) -> Any:
+        return {"train": judge(params, *given), "eval": judge(params, *given, instance_stats=statistics)}
 
-        def of_generator(fake: jax.Array) -> jax.Array:
-            parts = losses(params, fake, *given)
-            return parts["G_GAN"] + parts["G_GAN_Feat"]
-
-        def of_discriminator(params: Any) -> jax.Array:
-            parts = losses(params, fake, *given)
-            return 0.5 * (parts["D_real"] + parts["D_fake"])
-
-        return maps, losses(params, fake, *given), jax.grad(of_generator)(fake), jax.grad(of_discriminator)(params)
+    # The two losses have different arguments: of their sum each has the gradient of its own.
+    def loss(fake: jax.Array, params: Any, fixed_fake: jax.Array, fixed_params: Any, *given: jax.Array) -> Any:
+        parts = losses(fixed_params, fake, *given)
+        opposed = losses(params, fixed_fake, *given)
+        return parts["G_GAN"] + parts["G_GAN_Feat"] + 0.5 * (opposed["D_real"] + opposed["D_fake"]), parts
 
     params, statistics = golden.params["discriminator"], golden.statistics["discriminator"]
-    maps, parts, by_fake, by_params = jax.jit(computed)(params, statistics, fake, real, block)
+    maps = jax.jit(both_maps)(params, statistics, real, block)
+    arguments = (fake, params, fake, params, real, block)
+    (_, parts), (by_fake, by_params) = aligned_gradient(loss, *arguments, argnums=(0, 1))
     for mode, scales in maps.items():
         for scale, layers in enumerate(scales):
             for layer, found in enumerate(layers):
@@ -171,11 +168,12 @@ def _replay_discriminator(results: Replayed, golden: _Golden) -> None:
 def _replay_vgg(results: Replayed, golden: _Golden) -> None:
     real, fake = golden.drawn("parts.B", 2, 3), golden.drawn("parts.F", 2, 3)
 
-    def loss(fake: jax.Array, real: jax.Array, vgg: Vgg) -> Any:
+    def loss(fake: jax.Array, real: jax.Array, params: Any) -> Any:
+        vgg = Vgg(params, golden.vgg.widths, fake.dtype)
         taps = vgg.features(real)
         return perceptual_distance(vgg.features(fake), taps, VGG_WEIGHTS), taps
 
-    (value, taps), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(fake, real, golden.vgg)
+    (value, taps), gradient = aligned_gradient(loss, fake, real, golden.vgg.params)
     results.tensors |= {"vgg/loss": np.asarray(value), "vgg/grad_fake": channels_first(gradient)}
     results.tensors |= {f"vgg/relu{number}": channels_first(tap) for number, tap in enumerate(taps, 1)}
 

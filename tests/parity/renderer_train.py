@@ -15,7 +15,6 @@ from jax.typing import DTypeLike
 
 from asccl_jax.convert.metric import flax_from_state_dict
 from asccl_jax.convert.renderer import params_from_state_dicts, settings_from_state_dicts, statistics_from_state_dicts
-from asccl_jax.convert.vgg import vgg_from_state_dict
 from asccl_jax.frozen_metric import FrozenMetric
 from asccl_jax.losses.contrastive import correlation_loss
 from asccl_jax.losses.region import crop_regions
@@ -31,8 +30,8 @@ from asccl_jax.types import Locations, Variables
 from tests.parity import metric as metric_goldens
 from tests.parity import recipe
 from tests.parity.metric import Replayed
-from tests.parity.renderer import Manifests, as_published, channels_first, channels_last, state_dict, widened
-from tests.parity.switches import NEAR_ZERO, Signs, aligned, recorded
+from tests.parity.renderer import Manifests, as_published, channels_first, channels_last, state_dict, vgg_of, widened
+from tests.parity.switches import NEAR_ZERO, Signs, aligned, lightly_compiled, recorded
 
 __all__ = ["COLUMNS", "INPUTS", "LEARNING_RATE", "MANIFESTS", "NAMES", "Training", "replay"]
 
@@ -78,6 +77,7 @@ def replay(arrays: Mapping[str, np.ndarray], manifests: Manifests, *, exact: boo
     with jax.default_matmul_precision("highest"), jax.enable_x64(exact):
         training = Training(arrays, manifests, np.float64 if exact else np.float32)
         results = training.run(training.params, None if exact else _exact_switches(arrays, manifests))
+        results.exact = lambda: replay(arrays, manifests, exact=True)
         if exact:
             # The float64 run of the reference drew permutations of its own for the similarity of what does not
             # correspond; the file holds those of the float32 run.
@@ -100,12 +100,12 @@ class Training:
         self.settings = settings_from_state_dicts(published, image_size=self.size, roi_size=roi_size)
         self.params = widened(params_from_state_dicts(published, self.settings), dtype)
         self.norms = widened(statistics_from_state_dicts(published, self.settings), dtype)
-        vgg = Vgg(widened(vgg_from_state_dict(recipe.make_weights(manifests["vgg19"], self.seed)), dtype), dtype=dtype)
+        vgg = vgg_of(manifests, self.seed, dtype)
         self.unmoved = recipe.make_weights(manifests[metric_goldens.MANIFEST], self.seed, prefix="metric.")
         metric = FrozenMetric(widened(flax_from_state_dict(self.unmoved, _METRIC), dtype), _METRIC, dtype)
         # Handed to what is compiled as arguments: as constants, XLA would fold millions of weights while compiling.
         self.frozen = (metric, vgg)
-        self.compiled = [_lightly_compiled(step) for step in (self._update, self._call_metric, self._move_norms)]
+        self.compiled = [lightly_compiled(step) for step in (self._update, self._call_metric, self._move_norms)]
 
     def task(self, metric: FrozenMetric, vgg: Vgg) -> RendererTask:
         return RendererTask(
@@ -133,7 +133,7 @@ class Training:
 
         chunk, (centres, _) = self.chunk(0, 0)[0], self.locations("step0/full")
         arguments = (self.frozen, self.start(self.params), chunk, centres, None, 0.0)
-        signs: list[Signs] = jax.device_get(_lightly_compiled(sides)(*arguments))
+        signs: list[Signs] = jax.device_get(lightly_compiled(sides)(*arguments))
         return signs
 
     def run(self, params: Variables, switches: Sequence[Signs] | None = None) -> Replayed:
@@ -310,11 +310,6 @@ def _nudged(params: Variables, side: int) -> Variables:
         return leaf * (1 + size * random.uniform(-1, 1, leaf.shape))
 
     return jax.tree.map(nudge, params)
-
-
-def _lightly_compiled(function: Any) -> Any:
-    """A jitted function; most of the replay's time would go to optimising code that runs four times."""
-    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def _recording(inner: optax.GradientTransformation) -> optax.GradientTransformation:

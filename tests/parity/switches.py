@@ -21,6 +21,7 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 
@@ -28,7 +29,7 @@ from asccl_jax.losses import perceptual
 from asccl_jax.models.iresnet import PReLU
 from asccl_jax.tasks import frame_chunks, manipulator
 
-__all__ = ["NEAR_ZERO", "aligned", "recorded"]
+__all__ = ["NEAR_ZERO", "aligned", "aligned_gradient", "exactly", "lightly_compiled", "recorded"]
 
 NEAR_ZERO = 1e-3
 """How far from zero an input may be for its side to be chance, in root mean squares of all inputs of its switch.
@@ -96,6 +97,43 @@ def aligned(signs: Sequence[Signs], *, near: float | jax.Array = NEAR_ZERO) -> I
     with _at_switches(align, scan):
         yield
         _check_used_up(recorded_signs[-1])
+
+
+def lightly_compiled(function: Callable[..., Any]) -> Any:
+    """A jitted function; most of a replay's time would go to optimising code that runs once or a few times."""
+    return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+
+
+def exactly(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Result of a function of float32 arrays in float64, as NumPy arrays."""
+    host = jax.device_get(arguments)
+    with jax.enable_x64(True):
+        widened = jax.tree.map(lambda leaf: leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf, host)
+        return jax.device_get(lightly_compiled(function)(*widened))
+
+
+def aligned_gradient(function: Callable[..., Any], *arguments: Any, argnums: int | tuple[int, ...] = 0) -> Any:
+    """Value, by-product and gradient of a function, with every switch on the side on which its float64 run has it.
+
+    Args:
+      function: Returns a loss and a by-product; computes in the type of what it is given.
+      *arguments: Of float64 the gradient is just that.
+      argnums: With respect to which arguments.
+    """
+
+    def switches(*arguments: Any) -> list[Signs]:
+        signs: list[Signs] = []
+        with recorded(signs):
+            function(*arguments)
+        return signs
+
+    def aligning(*arguments: Any, signs: Sequence[Signs] | None) -> Any:
+        with contextlib.nullcontext() if signs is None else aligned(signs):
+            return function(*arguments)
+
+    exact = any(leaf.dtype == np.float64 for leaf in jax.tree.leaves(arguments))
+    signs = None if exact else exactly(switches, *arguments)
+    return jax.jit(jax.value_and_grad(aligning, argnums, has_aux=True))(*arguments, signs=signs)
 
 
 def _check_used_up(signs: Iterator[Signs]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.parity.comparison import compare, skipped
 from tests.parity.metric import Replayed
-from tests.parity.tolerances import Spreads, read_spreads, rounding_bound
+from tests.parity.tolerances import Spreads, known_spreads, rounding_bound
 
 GOLDENS = Path(__file__).resolve().parent.parent / "goldens"
 SPREADS = Spreads({}, 1e-7)
@@ -142,13 +142,51 @@ def test_grey_levels_may_differ_by_as_much_as_is_said():
     assert not verdicts(golden, results)["picture"]
 
 
-def test_spreads_are_read_from_the_table():
-    spreads = read_spreads(GOLDENS / "README.md", "metric_small")
+def test_spreads_are_read_from_the_table_of_the_same_configuration():
+    golden = {"cfg": np.array([0, 2, 64])}
+    spreads = known_spreads(GOLDENS / "README.md", "metric_small", golden)
     assert spreads.others == 3.8e-07
     assert len(spreads.listed) == 14
     assert spreads.listed["train/grad/samples"] == 9.1e-08
-    assert read_spreads(GOLDENS / "README.md", "metric_7") == Spreads({}, None)
-    assert read_spreads(GOLDENS / "absent.md", "metric_small") == Spreads({}, None)
+
+
+@pytest.mark.parametrize(
+    ("readme", "name", "seed"),
+    [("README.md", "metric_small", 1), ("README.md", "metric_7", 0), ("absent.md", "metric_small", 0)],
+)
+def test_spreads_of_another_seed_are_those_of_the_goldens_own_twins(readme, name, seed):
+    golden = {"cfg": np.array([seed, 2, 64]), "whole": np.ones(3, np.float32)}
+    for number in range(20):
+        golden[f"array{number}"] = np.float32([2.0, 1.0])
+        golden[f"f64/array{number}"] = np.array([2.0 + number * 1e-6, 1.0])
+    spreads = known_spreads(GOLDENS / readme, name, golden)
+    assert sorted(spreads.listed) == sorted(f"array{number}" for number in range(6, 20))
+    np.testing.assert_allclose([spreads.listed["array19"], spreads.others], [19e-6, 5e-6 / 2], rtol=1e-5)
+    # One that agrees by luck has the bound of those that do not.
+    assert rounding_bound("array0", golden, spreads, {}).rule == "other twins"
+    np.testing.assert_allclose(rounding_bound("array0", golden, spreads, {}).allowed, 5e-5, rtol=1e-5)
+
+
+def test_what_the_reference_has_no_float64_run_of_is_judged_by_one_of_this_code_if_need_be():
+    golden, results = make_case()
+    golden["picture"], asked = np.float32([1.0, 3.0]), []
+
+    def line_of(error, own):
+        results.tensors["picture"] = golden["picture"] + np.float32(error)
+        exact = Replayed({"picture": results.tensors["picture"].astype(np.float64) + own})
+        results.exact = lambda: asked.append(1) or exact
+        return next(line for line in compare(golden, results, SPREADS) if line.name == "picture")
+
+    assert (line_of(1e-6, 1e-4).note, asked) == ("others", [])
+    for error, own, passed in ((5e-5, 1e-5, True), (5e-4, 1e-5, False)):
+        line = line_of(error, own)
+        assert (line.passed, line.note) == (passed, "float64 run")
+    np.testing.assert_allclose(line.allowed, 1e-4, rtol=1e-3)
+    # A wrong formula is wrong in the float64 run too.
+    assert not line_of(5e-5, 0.0).passed
+    # Where the reference's own twin is there, its spread is what counts.
+    golden["f64/picture"] = golden["picture"].astype(np.float64)
+    assert not line_of(5e-5, 1e-5).passed
 
 
 @pytest.mark.parametrize(
@@ -156,7 +194,7 @@ def test_spreads_are_read_from_the_table():
     [
         (Spreads({"eval/loss": 1e-5}, 1e-7), 1e-4, "table"),
         (Spreads({}, 1e-6), 2e-5, "others"),
-        (Spreads({}, None), 10 * 3e-6, "twin"),
+        (Spreads({}, 1e-6, ("twin", "other twins")), 2e-5, "other twins"),
         (Spreads({"eval/loss": 1e-9}, None), 2e-6, "floor"),
     ],
 )
