@@ -7,7 +7,7 @@ import contextlib
 import io
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -45,8 +45,6 @@ _FINEST_COMMON_S = Fraction(1, 1000)
 
 _LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
 """By number of channels, for files that do not say which is which."""
-
-_KEPT_TAGS = ("language", "title", "handler_name")
 
 _HDR = {16: "HDR (PQ)", 18: "HDR (HLG)"}
 """By number of the transfer curve (ITU-T H.273)."""
@@ -263,7 +261,7 @@ class _Sound:
             codec = track.codec_context
             if codec is not None and codec.layout.name == f"{codec.channels} channels" and codec.channels in _LAYOUTS:
                 target.codec_context.layout = _LAYOUTS[codec.channels]
-            target.metadata.update({tag: track.metadata[tag] for tag in _KEPT_TAGS if tag in track.metadata})
+            target.metadata.update(_kept_tags(track.metadata))
             target.disposition = track.disposition
             self._targets[track.index] = target
 
@@ -324,6 +322,13 @@ class _Sound:
             packet.dts = before + step
         self._before[packet.stream_index] = packet.dts
         self._ready.append(packet)
+
+
+def _kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """What a track says of itself, as every container and player looks for it."""
+    title = tags.get("title") or tags.get("name")  # Matroska, mp4
+    kept = {"language": tags.get("language"), "title": title, "handler_name": title or tags.get("handler_name")}
+    return {tag: value for tag, value in kept.items() if value}
 
 
 def _left_behind(container: Any, sound: list[Any]) -> list[str]:

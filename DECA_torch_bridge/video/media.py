@@ -155,7 +155,8 @@ def open_video(path: Path) -> Iterator[SourceVideo]:
         pictures = shown_pictures(container, track)
         with _reading(path):
             first = next(pictures)
-        starts = [first.pts * track.time_base, *([] if heard_s is None else [heard_s])]
+        # What begins before 0 beside pictures that do not is a decoder's lead-in, whatever the container calls it.
+        starts = [first.pts * track.time_base, *([] if heard_s is None else [max(heard_s, Fraction(0))])]
         origin = min(starts)
         aspect = track.sample_aspect_ratio or Fraction(1)
         yield SourceVideo(

@@ -193,6 +193,8 @@ def test_tracks_of_sound_keep_language_and_default_and_the_rest_is_told(tmp_path
     with av.open(str(output)) as container:
         tracks = container.streams.audio
         assert [track.language for track in tracks] == ["ger", "eng"]
+        titles = [track.metadata.get("title") or track.metadata["handler_name"] for track in tracks]
+        assert titles == ["Talk ger", "Talk eng"]
         assert [bool(track.disposition & Disposition.default) for track in tracks] == [False, True]
     assert "a.mkv: not in" in caplog.text and "10 bits a colour" in caplog.text and "1 picture track" in caplog.text
 
@@ -206,7 +208,7 @@ def write_tracks(path):
         pictures[0].disposition = Disposition.default
         sound = [container.add_stream("aac", rate=16000, layout="mono") for _ in range(2)]
         for track, language, disposition in zip(sound, ("ger", "eng"), (0, Disposition.default), strict=True):
-            track.metadata["language"] = language
+            track.metadata.update(language=language, title=f"Talk {language}")
             track.disposition = disposition
         for track in pictures:
             for number in range(3):
