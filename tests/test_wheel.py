@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asccl_jax.train.recipes.recipe_files import find_recipe
+from asccl_jax.recipe_files import find_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("asccl_jax", "data_prep", "DECA_torch_bridge", "configs")

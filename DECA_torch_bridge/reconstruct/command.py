@@ -14,6 +14,7 @@ from pathlib import Path
 from asccl_jax.data.manifest import read_manifest
 from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.outputs import require_writable_folder
 from data_prep.landmarks import BACKENDS, LandmarkSettings
 from data_prep.settings import RunnerSettings
 from data_prep.splits import named_speakers
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     options = _parser().parse_args(arguments)
+    # Before the input is searched, which may take long.
+    require_writable_folder(options.output)
     settings = _settings(options)
     try:
         with _held(settings):

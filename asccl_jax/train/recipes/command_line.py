@@ -12,9 +12,9 @@ from ml_collections import ConfigDict, config_flags
 
 from asccl_jax.errors import InputError
 from asccl_jax.home_folder import expand_home
+from asccl_jax.recipe_files import find_recipe
 from asccl_jax.train.fault_tolerance import ends
 from asccl_jax.train.monitoring.profile import ProfiledSteps, parse_profiled_steps
-from asccl_jax.train.recipes.recipe_files import find_recipe
 
 __all__ = ["TrainCommand", "help_text", "parse"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 __all__ = ["find_recipe"]
 
-_PACKAGE = Path(__file__).resolve().parents[2]
+_PACKAGE = Path(__file__).resolve().parent
 """The folder of `asccl_jax`. An installed one holds the checkout's `configs/`, see setup.py."""
 
 
