@@ -28,24 +28,7 @@ _JAW = 2
 _JAW_FEATURE = slice(9 * (_JAW - 1), 9 * _JAW)
 _EXACT = jax.lax.Precision.HIGHEST
 
-# Fields of `ShapeRenderer`: leaves of the pytree, and what is compiled in.
-_ARRAYS = (
-    "_pose",
-    "_camera",
-    "_joints",
-    "_joint_basis",
-    "_shaped",
-    "_basis",
-    "_jaw_basis",
-    "_skinning_weights",
-    "_places",
-    "_drawn_faces",
-    "_moving_faces",
-    "_moving_numbers",
-    "_still",
-    "_still_sums",
-    "_behind",
-)
+# Fields of `ShapeRenderer` that programs are compiled for; all others are arrays, leaves of the pytree.
 _FIXED = ("size", "expression_size", "_detached_normals", "_parents", "_corrects", "_lit")
 
 
@@ -121,16 +104,18 @@ class ShapeRenderer:
         """
         return _draw(self, coefficients)
 
-    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """Returns the arrays, and what programs are compiled for."""
-        return tuple(getattr(self, name) for name in _ARRAYS), tuple(getattr(self, name) for name in _FIXED)
+    def tree_flatten(self) -> tuple[tuple[Any, ...], tuple[tuple[str, ...], tuple[Any, ...]]]:
+        """Returns the arrays, and their names with what programs are compiled for."""
+        names = tuple(name for name in vars(self) if name not in _FIXED)
+        return tuple(getattr(self, name) for name in names), (names, tuple(getattr(self, name) for name in _FIXED))
 
     @classmethod
-    def tree_unflatten(cls, fixed: tuple[Any, ...], arrays: tuple[Any, ...]) -> ShapeRenderer:
+    def tree_unflatten(cls, fixed: tuple[tuple[str, ...], tuple[Any, ...]], arrays: tuple[Any, ...]) -> ShapeRenderer:
         """Returns a renderer with other arrays in the places of one's own."""
         renderer = object.__new__(cls)
-        for name, value in (*zip(_ARRAYS, arrays, strict=True), *zip(_FIXED, fixed, strict=True)):
-            setattr(renderer, name, value)
+        names, values = fixed
+        vars(renderer).update(zip(names, arrays, strict=True))
+        vars(renderer).update(zip(_FIXED, values, strict=True))
         return renderer
 
     def vertices(self, coefficients: Float[Array, "n c"]) -> Float[Array, "n v 3"]:
