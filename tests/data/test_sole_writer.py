@@ -63,7 +63,12 @@ def test_runs_that_share_a_folder_keep_out_who_wants_it_alone(tmp_path):
 
 
 def test_a_worker_that_outlives_its_killed_run_does_not_hold_the_folder(tmp_path):
-    work = "child = os.fork()\n    if not child: time.sleep(60); os._exit(0)\n    print(child, flush=True)"
+    # Killed only once the worker runs: until then it may not have let go of what it was forked with.
+    work = """r, w = os.pipe()
+    child = os.fork()
+    if not child: os.write(w, b"."); time.sleep(60); os._exit(0)
+    os.read(r, 1)
+    print(child, flush=True)"""
     program = textwrap.dedent(HOLD.format(work=work))
     with subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

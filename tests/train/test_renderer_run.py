@@ -200,4 +200,4 @@ def test_records_with_no_clip_to_train_on_are_refused(run_here, tmp_path):
     records = write_talking_records(tmp_path / "records", {"validation": CLIPS["validation"]})
     status, errors = run_here(data=records)
     assert status == 2
-    assert len(errors) == 1 and "0 clips of split 'train'" in errors[0], errors
+    assert len(errors) == 1 and "no clip to train on: all 2 of all speakers are marked validation" in errors[0], errors
