@@ -7,15 +7,16 @@ say() { printf '\n== %s\n' "$*"; }
 steps=""
 
 # once FOLDER NAME COMMAND...: runs a command whose success is remembered in FOLDER under a name, with its words, sums of
-# the files that they name (a recipe is FILE:VARIANT) and of the steps before. Anything else under that name is refused:
-# what took long is never thrown away, nor taken for what it is not.
+# the files that they name (a recipe is FILE:VARIANT; what follows --output is not read) and of the steps before. Anything
+# else under that name is refused: what took long is never thrown away, nor taken for what it is not.
 once() {
-  local folder="$1" name="$2" mark="$1/.done/$2" word
+  local folder="$1" name="$2" mark="$1/.done/$2" word before=""
   shift 2
   steps="$(
     printf '%s\n' "$steps" "$@"
     for word in "$@"; do
-      [ ! -f "${word%%:*}" ] || cksum <"${word%%:*}"
+      [ "$before" = --output ] || [ ! -f "${word%%:*}" ] || cksum <"${word%%:*}"
+      before="$word"
     done
   )"
   steps="$(cksum <<<"$steps")"

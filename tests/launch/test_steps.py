@@ -10,7 +10,7 @@ STEPS = """
 set -euo pipefail
 source "$1"
 once made one bash -c "echo one >>log" "$2" source.csv
-once made two bash -c "echo two >>log" recipe.py:demo
+once made two bash -c "echo two >>log; echo made >out.npz" recipe.py:demo --output out.npz
 """
 
 
