@@ -1,28 +1,18 @@
 """Goldens of other seeds and sizes than the public ones are met, and not by a replay that knows a size by heart."""
 
+import dataclasses
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from asccl_jax.manipulator_settings import ManipulatorSettings
+from tests.models.tiny_manipulator import TINY
 from tests.parity import comparison, manipulator_inference, recipe, tolerances, twin_goldens
 from tests.parity.families import families_of
 
 GOLDENS = Path(__file__).resolve().parent.parent / "goldens"
-MANIPULATOR = ManipulatorSettings(
-    coefficients=5,
-    style_size=3,
-    latent_size=2,
-    hidden_size=8,
-    generator_width=8,
-    generator_head_width=12,
-    encoder_widths=(10, 8),
-    encoder_lstm_width=6,
-    encoder_head_widths=(9, 7),
-    window=8,
-)
+MANIPULATOR = dataclasses.replace(TINY, window=8)
 
 
 def make_head(seed=11):
