@@ -80,14 +80,15 @@ def _ratio_bars(trained: RowSummary, control: RowSummary | None) -> list[Bar]:
     return bars
 
 
-Outcome: TypeAlias = Literal["ahead", "level", "behind", "unheard"]
+Outcome: TypeAlias = Literal["ahead", "level", "behind", "unheard", "open"]
 
 
 def outcomes(table: Table, view: str = "face") -> dict[str, Outcome]:
     """Returns how the trained metric stands against the untrained network and plain pixels, comparison by comparison.
 
     "ahead": clearly best by the share of queries in order or by the area under the curve, and clearly beaten in
-    neither; "behind": clearly beaten by one of them; "unheard": no row gets the order right; else "level".
+    neither; "behind": clearly beaten by one of them; "unheard": no row gets the order right; "open": too few clips
+    for an interval, which could tell; else "level".
     """
     trained = table.row("trained")
     found: dict[str, Outcome] = {}
@@ -99,6 +100,8 @@ def outcomes(table: Table, view: str = "face") -> dict[str, Outcome]:
         lost = any(leader.clear and leader.first != trained.name for leader in leaders)
         if all(leader.value <= 0.5 for leader in leaders):
             found[name] = "unheard"
+        elif not any(leader.difference.known for leader in leaders):
+            found[name] = "open"
         else:
             found[name] = "behind" if lost else "ahead" if won else "level"
     return found
@@ -114,6 +117,7 @@ def verdict(table: Table) -> str:
         "level": "It is level with the better of them at",
         "behind": "It is clearly behind one of them at",
         "unheard": "No row passes",
+        "open": "There are too few clips to tell which row is best at",
     }
     if "ahead" not in found.values():
         phrases["level"] = "The trained metric is level with the better of untrained network and plain pixels at"
@@ -122,6 +126,6 @@ def verdict(table: Table) -> str:
         titles = [contrast(name).title for name, result in found.items() if result == outcome]
         if titles:
             sentences.append(f"{phrase}: {'; '.join(titles)}.")
-    if "ahead" not in found.values():
+    if not {"ahead", "open"} & set(found.values()):
         sentences.append("On this evidence a learned metric is not worth its cost.")
     return " ".join(sentences)

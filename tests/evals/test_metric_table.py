@@ -85,6 +85,14 @@ def test_verdict_names_wins_and_says_when_there_is_none(table):
     assert "not worth its cost" in verdict(even)
 
 
+def test_verdict_of_too_few_clips_is_open():
+    rows = [row("trained", "trained", 4, 6, 2, 4, 3), row("untrained", "untrained", 4, 4.1, 2, 2.1, 2.05, noise=1.0)]
+    few, enough = (summarise(rows, comparisons(clips=clips)) for clips in (4, GROUPS))
+    assert outcomes(enough)["speech"] == "ahead" and outcomes(few)["speech"] == "open"
+    assert "too few clips to tell which row is best at: clearly other speech" in verdict(few)
+    assert "level" not in verdict(few) and "not worth" not in verdict(few)
+
+
 def test_a_row_that_gets_everything_wrong_is_not_praised():
     wrong = [row(name, kind, 6, 4, 4, 2, 3) for name, kind in (("a", "trained"), ("b", "untrained"))]
     assert set(outcomes(summarise(wrong, comparisons())).values()) == {"unheard"}
