@@ -1,4 +1,4 @@
-"""Whether what a user hands to the metric can be an image as it takes them: floats, RGB in [-1, 1]."""
+"""Whether what a user hands to the metric can be images as it takes them: floats, RGB in [-1, 1], channels last."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _FARTHEST = 2.0
 """Resampling and generators without a bound overshoot [-1, 1], but not by so much."""
 
 
-def check_image(image: Shaped[Array, "b h w c"], name: str) -> None:
-    """Refuses whole numbers, also while tracing, and values that are no [-1, 1], where there are values yet.
+def check_image(image: Shaped[Array, "..."], name: str) -> None:
+    """Refuses other shapes and whole numbers, also while tracing, and values that are no [-1, 1], once there are any.
 
     Args:
       image: What was given.
@@ -24,6 +24,8 @@ def check_image(image: Shaped[Array, "b h w c"], name: str) -> None:
     Raises:
       InputError: See above.
     """
+    if image.ndim != 4 or image.shape[-1] != 3:
+        raise InputError(f"{name}: shape {tuple(image.shape)}, expected (batch, height, width, 3), channels last")
     turn = "image / 127.5 - 1"
     if not jnp.issubdtype(image.dtype, jnp.floating):
         raise InputError(

@@ -79,8 +79,8 @@ def asccl_loss(
       locations: Replaces the drawn locations, for a comparison that can be repeated.
 
     Raises:
-      InputError: Images of whole numbers, or of values that are no [-1, 1] as far as they are known when this is
-        traced; one box for images of two sizes.
+      InputError: Images of another shape, of whole numbers, or of values that are no [-1, 1] as far as they are known
+        when this is traced; one box for images of two sizes.
     """
     settings = metric.settings
     check_image(query_image, "query_image")

@@ -176,7 +176,8 @@ class FrozenMetric:
             shrinks, so that every pixel has a say.
 
         Raises:
-          InputError: Whole numbers, or values that are no [-1, 1], as far as they are known when this is traced.
+          InputError: Another shape, whole numbers, or values that are no [-1, 1], as far as they are known when this is
+            traced.
         """
         check_image(image, "image")
         image = resize_images(image, self.settings.image_size)
