@@ -61,7 +61,8 @@ def prepare(settings: Preparation, *, progress: bool = True) -> Outcome:
     )
     outcome = dataclasses.replace(outcome, splits=splits, problems=problems + found.problems, costly=found.costly)
     if not found.pairs:
-        _fail(outcome, work, f"{len(usable)} clips are usable but no two of them can be paired")
+        pair = "a neutral and an emotional one of the same speaker and sentence, both with sound"
+        _fail(outcome, work, f"{len(usable)} clips are usable but no two of them can be paired ({pair})")
     tasks = plan_shards(
         found.clips, statuses, splits, output=settings.output, work=work, shard_bytes=settings.shard_bytes
     )
@@ -160,6 +161,7 @@ def _relative(video: Path, root: Path) -> str:
 def _fail(outcome: Outcome, work: WorkFolder, what: str) -> NoReturn:
     """Writes the report and raises what is wrong with the input as a whole."""
     page = write_report(outcome, work)
-    reasons = collections.Counter(problem.reason for problem in outcome.problems if problem.outcome == "dropped")
-    common = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(3)) or "no reason was found"
-    raise InputError(f"{outcome.settings.source}: {what}: {common}. All reasons are in {page}")
+    dropped = [problem for problem in outcome.problems if problem.outcome == "dropped"]
+    reasons = collections.Counter(problem.reason for problem in dropped or outcome.problems)
+    common = "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(3))
+    raise InputError(f"{outcome.settings.source}: {what}{common and ': '}{common}. More is in {page}")

@@ -253,9 +253,13 @@ def test_nothing_usable_and_nothing_to_pair_end_the_run_with_one_line(tmp_path, 
     (tmp_path / "b.mp4").write_text("words")
     none = write_table(tmp_path / "none.csv", [("b.mp4", "Ann", "neutral", "1"), ("b.mp4", "Ann", "sad", "1")])
     alone = write_table(tmp_path / "alone.csv", [("a.mp4", "Ann", "neutral", "1"), ("a.mp4", "Ann", "sad", "2")])
+    write_video(tmp_path / "mute.mp4", 4)
+    write_landmarks(tmp_path / "mute.npz", 4)
+    silent = write_table(tmp_path / "silent.csv", [("a.mp4", "Ann", "neutral", "1"), ("mute.mp4", "Ann", "sad", "1")])
     for table, message in (
         (none, "none of the 2 clips can be used: not a video"),
-        (alone, "2 clips are usable but no two of them can be paired"),
+        (alone, "no two of them can be paired (a neutral and an emotional one of the same speaker and sentence"),
+        (silent, "no audio track: in no pair (1). More is in"),
     ):
         output = tmp_path / table.stem
         words = [table, "--layout", "list", "--landmarks", "precomputed", "--workers", "1", "--output", output]
