@@ -1,4 +1,4 @@
-"""Command line of `python -m DECA_torch_bridge edit`: what a renderer draws an edited clip from, aligned as its source.
+"""Command line of `asccl edit-conditioning`: what a renderer draws an edited clip from, aligned as its source.
 
 A clip keeps its shape, pose and camera; expression and jaw opening are those of the edit.
 """
@@ -51,10 +51,10 @@ source's aligned frames, for `asccl render --conditioning`. Shape, pose and came
 _EXAMPLES = """\
 examples:
   the clip as the manipulator edited its codes:
-    python -m DECA_torch_bridge edit RECORDS --clip Ann/neutral/s1 --codes happy.npz --output happy
+    asccl edit-conditioning RECORDS --clip Ann/neutral/s1 --codes happy.npz --output happy
     asccl render RECORDS --clip Ann/neutral/s1 --conditioning happy --checkpoint runs/renderer --output frames
   every held-out neutral clip with the expression of each clip of the same performance, for evaluate-renderer:
-    python -m DECA_torch_bridge edit RECORDS --twins --output EDITS
+    asccl edit-conditioning RECORDS --twins --output EDITS
 """
 
 
@@ -159,7 +159,7 @@ def edited_pictures(
     gives back the source's pictures; pupils move with their contours.
 
     Args:
-      records: Data set that `precompute` wrote.
+      records: Data set that `asccl reconstruct` wrote.
       manifest: Its manifest.
       clip: Source clip.
       edited: Its code dict with another expression.
@@ -247,7 +247,7 @@ def _codes(records: Path, clip: str) -> CodeDict:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m DECA_torch_bridge edit",
+        prog="asccl edit-conditioning",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -1,4 +1,4 @@
-"""Published coefficient files as tracks of the manipulator: `python -m DECA_torch_bridge import-tracks`."""
+"""Published coefficient files as tracks of the manipulator: `asccl import-tracks`."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: Words of the command line; None takes those of the process.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m DECA_torch_bridge import-tracks",
+        prog="asccl import-tracks",
         description="Turns published coefficient files into tracks to train the manipulator on.",
     )
     parser.add_argument("source", type=Path, help="ACTOR_deca.pkl, a folder of them, or an Aff-Wild2 folder")

@@ -16,7 +16,7 @@ from DECA_torch_bridge.render_files import PICTURES, VIEWS, choose_view, read_al
 __all__ = ["main"]
 
 _EXAMPLES = """examples:
-  a video of NMFC and shape, side by side, of codes that `precompute` has made:
+  a video of NMFC and shape, side by side, of codes that `asccl reconstruct` has made:
     python -m DECA_torch_bridge render codes/CLIP.npz --output head.mp4
   edited codes of the same clip as files, aligned as the source was:
     python -m DECA_torch_bridge render edited.npz --output renders --view aligned --track tracks/CLIP.npz"""

@@ -118,7 +118,7 @@ def choose_view(
 
 
 def read_alignment(path: Path, codes: CodeDict) -> Float[np.ndarray, "t 2 3"]:
-    """Returns the alignment of the codes' frames from a track that `precompute` has written.
+    """Returns the alignment of the codes' frames from a track that `asccl reconstruct` has written.
 
     Raises:
       InputError: No such file, no alignment in it, or not of all frames.
@@ -127,7 +127,7 @@ def read_alignment(path: Path, codes: CodeDict) -> Float[np.ndarray, "t 2 3"]:
         with np.load(path, allow_pickle=False) as track:
             index, matrices = track["frame_index"], track["align_transforms"]
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"{path}: no track of `precompute` ({error}); it lies in OUTPUT/tracks") from error
+        raise InputError(f"{path}: no track of `asccl reconstruct` ({error}); it lies in OUTPUT/tracks") from error
     row = {number: place for place, number in enumerate(index.tolist())}
     missing = [number for number in codes.frame_index.tolist() if number not in row]
     if missing:

@@ -1,6 +1,6 @@
 """Trains the ASCCL correlation metric on frame pairs of one sentence said in two emotions.
 
-    python -m data_prep MEAD --layout mead --output records
+    asccl prepare MEAD --layout mead --output records
     python -m asccl_jax.main --config configs/asccl.py --workdir runs/asccl
 
 Hardware: the default is the published network (IResNet-50 at 224 px, batch 8) and wants a GPU or TPU; with more devices

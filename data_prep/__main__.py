@@ -1,4 +1,4 @@
-"""Command line of the preparation: `python -m data_prep INPUT --layout mead|ravdess|list --output DIR`."""
+"""Command line of the preparation: `asccl prepare INPUT --layout mead|ravdess|list --output DIR`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ __all__ = ["main"]
 
 _EXAMPLES = """examples:
   MEAD as downloaded, with face-alignment's landmarks, W021 held out and the papers' six speakers kept to report on:
-    python -m data_prep /data/MEAD --layout mead --output records/mead
+    asccl prepare /data/MEAD --layout mead --output records/mead
   the pairs of the published list instead of one's own alignment:
-    python -m data_prep /data/MEAD --layout mead --output records/mead --pairs-from aligned_path36.json
+    asccl prepare /data/MEAD --layout mead --output records/mead --pairs-from aligned_path36.json
   one's own videos, named in a CSV file with the columns path,speaker,emotion,sentence[,split][,take]:
-    python -m data_prep clips.csv --layout list --output records/own --landmarks precomputed
+    asccl prepare clips.csv --layout list --output records/own --landmarks precomputed
   RAVDESS on a Flink cluster whose workers see the output directory:
-    python -m data_prep /data/RAVDESS --layout ravdess --output /shared/ravdess \\
+    asccl prepare /data/RAVDESS --layout ravdess --output /shared/ravdess \\
         --runner FlinkRunner --beam-options "--flink_master=host:8081 --environment_type=LOOPBACK"
 
 An interrupted run goes on where it stopped when the same command is given again. OUTPUT/report/report.html tells what
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m data_prep",
+        prog="asccl prepare",
         description="Turns videos of people saying the same sentences in several emotions into training records.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

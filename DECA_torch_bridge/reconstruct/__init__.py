@@ -1,4 +1,4 @@
-"""From clips to code dicts and conditioning pictures: what `python -m DECA_torch_bridge precompute` does.
+"""From clips to code dicts and conditioning pictures: what `asccl reconstruct` does.
 
 * `inputs`, `sources`: which clips there are, and their frames and landmarks, be they videos, records or NED folders.
 * `track_step`, `speaker_step`, `clip_step`: the three steps that run on Beam, each resumed by its own files.

@@ -1,4 +1,4 @@
-"""Command line of the reconstruction: `python -m DECA_torch_bridge precompute INPUT --output DIR`."""
+"""Command line of the reconstruction: `asccl reconstruct INPUT --output DIR`."""
 
 from __future__ import annotations
 
@@ -35,15 +35,13 @@ __all__ = ["main"]
 
 _EXAMPLES = """examples:
   synthetic heads, of which the landmarks are known exactly:
-    python -m DECA_torch_bridge precompute heads/clips.csv --output codes --landmarks precomputed \\
-        --landmark-table synthetic
+    asccl reconstruct heads/clips.csv --output codes --landmarks precomputed --landmark-table synthetic
   one video, landmarks by face-alignment:
-    python -m DECA_torch_bridge precompute talk.mp4 --output talk
+    asccl reconstruct talk.mp4 --output talk
   records of `asccl prepare`, which hold their landmarks already:
-    python -m DECA_torch_bridge precompute records/mead --output codes/mead --landmark-table face-alignment
+    asccl reconstruct records/mead --output codes/mead --landmark-table face-alignment
   with the licensed files, DECA itself, in NED's folders:
-    python -m DECA_torch_bridge precompute talk.mp4 --output ned --encoder deca --assets DECA/data \\
-        --layout-out folders
+    asccl reconstruct talk.mp4 --output ned --encoder deca --assets DECA/data --layout-out folders
 
 Labelled input (a list, MEAD, RAVDESS, records) gives each speaker a shape from the neutral clips. OUTPUT/codes holds a
 code dict a clip, OUTPUT/tracks its landmarks, flags and alignment, OUTPUT/report/report.html what became of every clip.
@@ -92,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m DECA_torch_bridge precompute",
+        prog="asccl reconstruct",
         description="Turns videos into code dicts, NMFC and shape images: one result for each frame.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

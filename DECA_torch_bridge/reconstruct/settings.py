@@ -86,7 +86,7 @@ class EncoderSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reconstruction:
-    """One run of `precompute`.
+    """One run of `asccl reconstruct`.
 
     Attributes:
       source: A video, a folder of videos, a list (CSV), a data set of records, or a NED folder.

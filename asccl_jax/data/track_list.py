@@ -34,7 +34,7 @@ LIST_NAME = "tracks.json"
 _FORMAT = "asccl-tracks-1"
 _NAME_CHARACTERS, _NAME_BYTES = 80, 190
 """Of the readable part of a clip's file name; hash and endings come to it, and file systems hold 255 bytes."""
-_MAKE = "make tracks with `asccl reconstruct`, `python -m DECA_torch_bridge import-tracks` or `asccl synthesise tracks`"
+_MAKE = "make tracks with `asccl reconstruct`, `asccl import-tracks` or `asccl synthesise tracks`"
 
 
 def clip_file_name(clip: str) -> str:

@@ -104,8 +104,8 @@ def read_tracks(directory: Path | str, *, split: str | None = None) -> list[Coef
     """Returns the tracks of a directory, in the order of their ids.
 
     The directory is the output of `asccl reconstruct` (of which the manifest, `codes/` and `tracks/` are read), of
-    `python -m DECA_torch_bridge import-tracks`, or of `asccl synthesise tracks`. Frames that a reconstruction had to
-    interpolate, as it found no face, are left out.
+    `asccl import-tracks`, or of `asccl synthesise tracks`. Frames that a reconstruction had to interpolate, as it found
+    no face, are left out.
 
     Args:
       directory: Where the tracks are.

@@ -27,7 +27,7 @@ Writes scores.json, table.md and report.html.
 _EXAMPLE = """\
 examples:
   asccl evaluate-renderer --checkpoint runs/renderer --records RECORDS --output evaluation
-  python -m DECA_torch_bridge edit RECORDS --twins --output EDITS
+  asccl edit-conditioning RECORDS --twins --output EDITS
   asccl evaluate-renderer --checkpoint runs/with_metric --name "with metric" --also "without=runs/without" \\
       --records RECORDS --edits EDITS --output evaluation
 """
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--name", default="trained", help="heading of its row (default: trained)")
     add("--also", action="append", default=[], metavar="NAME=DIR", help="a further renderer; repeatable")
     add("--records", type=Path, required=True, metavar="DIR", help="records of asccl reconstruct, or subjects' folders")
-    add("--edits", type=Path, metavar="DIR", help="made by `python -m DECA_torch_bridge edit RECORDS --twins`")
+    add("--edits", type=Path, metavar="DIR", help="made by `asccl edit-conditioning RECORDS --twins`")
     add("--detail", action="store_true", help="the renderers were trained on surfaces with wrinkles")
     add("--split", help="which clips (default: test if there are any, else validation)")
     add("--limit", type=int, metavar="N", help="most clips drawn from their own conditioning (default: all)")
@@ -118,7 +118,7 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError(f"--also {entry!r}: expected NAME=DIR")
     if options.edits is not None and not options.edits.is_dir():
         raise InputError(
-            f"--edits {options.edits}: no such folder; make it with `python -m DECA_torch_bridge edit RECORDS --twins`"
+            f"--edits {options.edits}: no such folder; make it with `asccl edit-conditioning RECORDS --twins`"
         )
 
 

@@ -1,4 +1,4 @@
-"""Conditioning pictures of an edited clip, as `python -m DECA_torch_bridge edit` leaves them in a folder."""
+"""Conditioning pictures of an edited clip, as `asccl edit-conditioning` leaves them in a folder."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_edit(folder: Path) -> None:
     missing = [name for name in STREAMS if not (folder / name).is_dir()]
     if missing:
         raise InputError(
-            f"{folder}: no folder {', '.join(missing)} in it; draw the edit with `python -m DECA_torch_bridge edit`"
+            f"{folder}: no folder {', '.join(missing)} in it; draw the edit with `asccl edit-conditioning`"
         )
 
 

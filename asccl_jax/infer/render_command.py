@@ -30,7 +30,7 @@ face. A clip's own conditioning gives the clip itself back; that of an edit give
 _EXAMPLES = """\
 examples:
   asccl render RECORDS --checkpoint runs/renderer --output frames
-  python -m DECA_torch_bridge edit RECORDS --clip Ann/neutral/s1 --codes happy.npz --output happy
+  asccl edit-conditioning RECORDS --clip Ann/neutral/s1 --codes happy.npz --output happy
   asccl render RECORDS --checkpoint runs/renderer --clip Ann/neutral/s1 --conditioning happy --output frames
 """
 

@@ -1,4 +1,4 @@
-"""Command line of the synthetic talking heads: `python -m data_prep.synthetic --output DIR`."""
+"""Command line of the synthetic talking heads: `asccl synthesise --output DIR`."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ PRESETS = {
 
 _EXAMPLES = """examples:
   the demo's data set, then its records, then its controlled comparisons:
-    python -m data_prep.synthetic --output heads
-    python -m data_prep heads/clips.csv --layout list --landmarks precomputed --image-size 112 --output records
-    python -m data_prep.synthetic comparisons --records records
+    asccl synthesise --output heads
+    asccl prepare heads/clips.csv --layout list --landmarks precomputed --image-size 112 --output records
+    asccl synthesise comparisons --records records
   tracks of facial coefficients for the manipulator, with the exact result it should reach (seconds):
-    python -m data_prep.synthetic tracks --output tracks
+    asccl synthesise tracks --output tracks
   two actors in all emotions, for the renderer, with what each held-out neutral clip is in every emotion
   (5,440 frames; a core draws 30 to 80 a second and reconstructs 20, a frame of the records takes 0.14 MB):
-    python -m data_prep.synthetic actors --output actors
-    python -m DECA_torch_bridge precompute actors/clips.csv --layout list --landmarks precomputed \\
-        --landmark-table synthetic --output actors_records
+    asccl synthesise actors --output actors
+    asccl reconstruct actors/clips.csv --layout list --landmarks precomputed --landmark-table synthetic \\
+        --output actors_records
   a picture of the people:
-    python -m data_prep.synthetic contact-sheet --output people.png
+    asccl synthesise contact-sheet --output people.png
 
 An interrupted run goes on where it stopped when the same command is given again."""
 
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _clips(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m data_prep.synthetic [actors | contact-sheet | comparisons | tracks]",
+        prog="asccl synthesise [actors | contact-sheet | comparisons | tracks]",
         description="Writes videos of synthetic people who say the same sentences in several emotions.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -98,7 +98,7 @@ def _clips(words: list[str]) -> int:
 
 def _actors(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m data_prep.synthetic actors",
+        prog="asccl synthesise actors",
         description="Writes videos of few people in many emotions, and what each held-out neutral video is in every "
         "emotion, frame by frame.",
     )
@@ -139,7 +139,7 @@ def _draw(written: Iterator[int], clips: int, options: argparse.Namespace) -> in
 
 def _contact_sheet(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m data_prep.synthetic contact-sheet",
+        prog="asccl synthesise contact-sheet",
         description="Draws people by emotions and emotions by mouth shapes.",
     )
     parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
@@ -157,10 +157,10 @@ def _contact_sheet(words: list[str]) -> int:
 
 def _comparisons(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m data_prep.synthetic comparisons",
+        prog="asccl synthesise comparisons",
         description="Adds controlled comparisons of the held-out people to records made from synthetic clips.",
     )
-    parser.add_argument("--records", type=Path, required=True, help="data set that `python -m data_prep` made")
+    parser.add_argument("--records", type=Path, required=True, help="data set that `asccl prepare` made")
     parser.add_argument("--groups", type=int, default=300, help="query frames, each with 8 keys (300)")
     parser.add_argument("--size", type=int, default=192, help="side of the training videos in pixels (192)")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random (0)")
@@ -183,7 +183,7 @@ def _comparisons(words: list[str]) -> int:
 
 def _tracks(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m data_prep.synthetic tracks",
+        prog="asccl synthesise tracks",
         description="Writes code dicts of synthetic people, without pictures, and what each held-out neutral clip is "
         "in every emotion.",
     )

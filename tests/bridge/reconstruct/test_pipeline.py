@@ -1,4 +1,4 @@
-"""What `precompute` promises: T results for T frames, nothing lost when it is killed, clear words for bad input."""
+"""What `asccl reconstruct` promises: T results for T frames, nothing lost when killed, clear words for bad input."""
 
 import csv
 import hashlib
