@@ -28,8 +28,9 @@ and stops.
   python -m asccl_jax.main --config configs/asccl.py --config.init_from=backbone --config.batch_size=64
   python -m asccl_jax.main --config configs/asccl.py --multihost     (once on every host of a TPU slice or Slurm job)
 
-The recipe's file explains every key. DIR gets config.json (and config_history.json, where settings change on the way),
-metrics.jsonl, tensorboard/, checkpoints/, initial/, best/, last/, report/ and summary.json.
+The recipe's file explains every key; --config.epochs takes the place of steps that a variant gives. DIR gets
+config.json (and config_history.json, where settings change on the way), metrics.jsonl, tensorboard/, checkpoints/,
+initial/, best/, last/, report/ and summary.json.
 
 {ends.SUMMARY}
 options:
@@ -96,6 +97,9 @@ def parse(words: Sequence[str]) -> TrainCommand:
         raise InputError(f"cannot read the recipe of --config: {_last_line(error)}") from error
     if (values.coordinator or values.num_processes is not None) and not values.multihost:
         raise InputError("--coordinator, --num_processes and --process_id need --multihost")
+    asked = config_flags.get_override_values(values["config"])
+    if "epochs" in asked and "steps" not in asked:
+        config.steps = 0  # A variant may give steps; epochs that are asked for count instead.
     _expand_home_folders(config)
     return TrainCommand(
         config=config,

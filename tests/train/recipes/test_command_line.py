@@ -34,6 +34,16 @@ def test_variant_overrides_and_flags_arrive():
     assert command.profile == ProfiledSteps(count=2, first=3)
 
 
+def test_epochs_that_are_asked_for_take_the_place_of_the_steps_of_a_variant():
+    for words, expected in (
+        ((), (50, 8)),
+        (("--config.epochs=2",), (2, 0)),
+        (("--config.epochs=2", "--config.steps=5"), (2, 5)),
+    ):
+        config = parse([f"--config={RECIPE}:smoke", *words]).config
+        assert (config.epochs, config.steps) == expected
+
+
 def test_the_home_folder_stands_for_a_tilde_in_every_entry_of_a_recipe(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/anna")
     recipe = tmp_path / "own.py"
