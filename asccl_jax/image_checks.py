@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Shaped
@@ -24,7 +26,7 @@ def check_image(image: Shaped[Array, "..."], name: str) -> None:
     Raises:
       InputError: See above.
     """
-    if image.ndim != 4 or image.shape[-1] != 3:
+    if image.ndim != 4 or image.shape[-1] != 3 or not image.size:
         raise InputError(f"{name}: shape {tuple(image.shape)}, expected (batch, height, width, 3), channels last")
     turn = "image / 127.5 - 1"
     if not jnp.issubdtype(image.dtype, jnp.floating):
@@ -36,5 +38,7 @@ def check_image(image: Shaped[Array, "..."], name: str) -> None:
         return
     with jax.ensure_compile_time_eval():
         farthest = float(jnp.max(jnp.abs(image)))
+    if not math.isfinite(farthest):
+        raise InputError(f"{name}: NaN or infinite values, expected RGB in [-1, 1]")
     if farthest > _FARTHEST:
         raise InputError(f"{name}: values up to {farthest:g}, expected RGB in [-1, 1]; of 0..255 that is {turn}")

@@ -32,7 +32,7 @@ def crop_faces(
       size: Side of the squares.
 
     Raises:
-      InputError: Not one box for each image.
+      InputError: Not one box for each image, or, where boxes have values yet, one with less than a pixel in its image.
     """
     batch, height, width, _ = image.shape
     if box.shape != (batch, 4):
@@ -40,12 +40,28 @@ def crop_faces(
     # Of bfloat16 a place in a picture of 256 pixels has none after the point.
     kind = jnp.float64 if image.dtype == jnp.float64 else jnp.float32
     inside = inside_frame(jnp.asarray(box, kind), (height, width))
+    _check_boxes(inside, box, (height, width))
     along = _weights(inside[:, 0], inside[:, 2], width, size)
     down = _weights(inside[:, 1], inside[:, 3], height, size)
     # TPUs would multiply in bfloat16, which has one bit too few for a picture of 8 bits.
     exact = jax.lax.Precision.HIGHEST
     rows = jnp.einsum("bsh,bhwc->bswc", down, image.astype(kind), precision=exact)
     return jnp.einsum("btw,bswc->bstc", along, rows, precision=exact).astype(image.dtype)
+
+
+def _check_boxes(inside: Float[Array, "b 4"], given: Float[Array | np.ndarray, "b 4"], size: tuple[int, int]) -> None:
+    """Refuses boxes that hold no picture: nowhere (a frame without a face), outside, or fractions of the image."""
+    if isinstance(inside, jax.core.Tracer) or not inside.is_fully_addressable:
+        return
+    # A NaN is no smaller than 1.
+    empty = ~np.all(np.asarray(inside)[:, 2:] - np.asarray(inside)[:, :2] >= 1, axis=1)
+    if empty.any():
+        number = int(empty.argmax())
+        values = ", ".join(f"{value:g}" for value in np.asarray(given)[number].tolist())
+        raise InputError(
+            f"box of image {number} is ({values}), expected x0 < x1 and y0 < y1 in pixels of an image {size[1]} wide"
+            f" and {size[0]} high, a pixel of it inside at least; leave out frames without a face"
+        )
 
 
 def _weights(low: Float[Array, " b"], high: Float[Array, " b"], given: int, wanted: int) -> Float[Array, "b s n"]:

@@ -35,8 +35,8 @@ class Metric(Protocol):
 
 def asccl_loss(
     metric: Metric,
-    query_image: Shaped[Array, "b h w 3"],
-    key_image: Shaped[Array, "b h2 w2 3"],
+    query_image: Shaped[Array, "*b_h_w_3"],
+    key_image: Shaped[Array, "*b_h2_w2_3"],
     key: Key[Array, ""],
     *,
     face_box: Float[Array | np.ndarray, "b 4"] | None = None,
@@ -70,8 +70,9 @@ def asccl_loss(
 
     Args:
       metric: A frozen metric.
-      query_image: Generated faces, floating-point RGB in [-1, 1], of any size of at least 33 pixels; resized to the
-        metric's. Keep the background of a generator that draws faces only: put its faces into the source frames.
+      query_image: Generated faces [batch, height, width, 3], floating-point RGB in [-1, 1], of any size of at least 33
+        pixels; resized to the metric's. Keep the background of a generator that draws faces only: put its faces into
+        the source frames.
       key_image: Faces of the same moments of speech with another expression, like `query_image`: the source frames.
       key: PRNG key for the locations at which regions are compared; use another at every step.
       face_box: Borders x0, y0, x1, y1 of the faces in pixels (`landmark_box`), by which both images are cut. Without
@@ -79,12 +80,17 @@ def asccl_loss(
       locations: Replaces the drawn locations, for a comparison that can be repeated.
 
     Raises:
-      InputError: Images of another shape, of whole numbers, or of values that are no [-1, 1] as far as they are known
-        when this is traced; one box for images of two sizes.
+      InputError: Images of other shapes, of two batch sizes, of whole numbers, or of values that are no [-1, 1] as far
+        as they are known when this is traced; one box for images of two sizes; a box with no face in it.
     """
     settings = metric.settings
     check_image(query_image, "query_image")
     check_image(key_image, "key_image")
+    if len(query_image) != len(key_image):
+        raise InputError(
+            f"query_image and key_image: {len(query_image)} and {len(key_image)} images, expected as many of both: each"
+            " generated face is compared with the real one of its own moment"
+        )
     if face_box is not None:
         if query_image.shape != key_image.shape:
             shapes = f"{tuple(query_image.shape)} and {tuple(key_image.shape)}"

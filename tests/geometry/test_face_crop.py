@@ -75,3 +75,13 @@ def test_vmap_equals_a_loop_and_bfloat16_keeps_its_places():
 def test_boxes_of_another_count_are_refused():
     with pytest.raises(InputError, match=r"boxes of shape \(4,\) for 1 images"):
         crop_faces(jnp.zeros((1, 8, 8, 3)), jnp.zeros(4), 4)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [(4, 4, 4, 12), (20, 2, 30, 12), (-9, 2, 0.5, 12), (12, 2, 4, 12), (0.2, 0.2, 0.8, 0.8), (np.nan, 2, 12, 12)],
+)
+def test_boxes_with_nothing_in_them_are_refused(box):
+    boxes = np.array([[2, 2, 12, 12], box], np.float32)
+    with pytest.raises(InputError, match=r"box of image 1 is \(.*\), expected x0 < x1 and y0 < y1 in pixels"):
+        crop_faces(jnp.zeros((2, 16, 16, 3)), boxes, 8)

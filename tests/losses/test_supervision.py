@@ -139,6 +139,25 @@ def test_images_of_whole_numbers_or_of_0_to_255_are_refused(metric, name):
         compare(levels)
 
 
+def test_a_batch_of_no_images_is_refused(metric):
+    nothing = jnp.zeros((0, 40, 40, 3))
+    with pytest.raises(InputError, match="query_image: shape"):
+        asccl_loss(metric, nothing, nothing, jax.random.key(0))
+
+
+def test_as_many_generated_faces_as_real_ones_are_compared(metric):
+    query, key = random_pair()
+    with pytest.raises(InputError, match="query_image and key_image: 1 and 2 images"):
+        asccl_loss(metric, query[:1], key, jax.random.key(0))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_images_of_values_that_are_no_numbers_are_refused(metric, value):
+    query, key = random_pair()
+    with pytest.raises(InputError, match="key_image: NaN or infinite values"):
+        asccl_loss(metric, query, key.at[1, 0, 0, 0].set(value), jax.random.key(0))
+
+
 def test_an_image_is_nearer_to_itself_than_to_another(metric):
     query, key = random_pair()
     itself, parts = traced_loss(metric, query, query, jax.random.key(0))
