@@ -16,6 +16,7 @@ import subprocess
 import urllib.error
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -312,8 +313,11 @@ def _load_landmarks(path: Path) -> Float32[np.ndarray, "t 68 2"]:
             if key is None:
                 raise ValueError(f"no array {' or '.join(_LANDMARK_KEYS)}; it has {', '.join(archive) or 'none'}")
             points = archive[key]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    # Of what is damaged the archive, its compression or an array's header may be the first to stumble.
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise BrokenMediaError(f"landmark file {path.name}: {error}") from error
+    if not (np.issubdtype(points.dtype, np.floating) or np.issubdtype(points.dtype, np.integer)):
+        raise BrokenMediaError(f"landmark file {path.name}: {points.dtype}, expected floating-point numbers")
     if points.ndim != 3 or points.shape[1:] != (68, 2):
         raise BrokenMediaError(f"landmark file {path.name}: shape {points.shape}, expected (frames, 68, 2)")
     return points.astype(np.float32)

@@ -265,7 +265,7 @@ def is_ravdess_actor(name: str) -> bool:
 def _find_listed(table: Path) -> Found:
     """A CSV with the columns path, speaker, emotion, sentence and, if wanted, split, take, audio, landmarks."""
     for number, row in read_csv(table, ("path", "speaker", "emotion", "sentence")).items():
-        split, take = row.get("split") or None, row.get("take") or ""
+        split, take = (row.get("split") or "").casefold() or None, row.get("take") or ""
         if split not in (None, "train", "validation", "test"):
             raise InputError(f"{table}, line {number}: split {split!r}: expected train, validation, test or nothing")
         subject = row["path"] or f"{table.name}, line {number}"
@@ -344,6 +344,10 @@ def read_csv(path: Path, required: Sequence[str]) -> dict[int, dict[str, str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"cannot read {path} as a CSV file: {error}") from error
     rows = [(number, cells) for number, cells in rows if any(cells)]
+    # Python's reader gives such a cell all that follows, row after row.
+    if rows and "\n" in rows[-1][1][-1] and not text.rstrip().endswith('"'):
+        last = rows[-2][0] + 1 if len(rows) > 1 else 1
+        raise InputError(f"{path}, line {last}: a double quote opens a cell and none closes it")
     if rows and re.fullmatch(r"sep=.?", "".join(rows[0][1])):  # by which Excel tells itself the separator
         rows = rows[1:]
     headings = [cell.casefold() for cell in rows[0][1]] if rows else []

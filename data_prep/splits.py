@@ -68,8 +68,8 @@ def assign_splits(
     splits |= {clip.clip_id: "validation" if clip.speaker in held_out else "train" for clip in rest}
     if "train" not in splits.values():
         raise InputError(
-            "--validation-speakers and the test speakers name every speaker: none is left to train on; see"
-            " --test-speakers"
+            "test and validation speakers are all there are: none is left to train on; see --test-speakers,"
+            " --validation-speakers and the column split of a list"
         )
     return splits
 

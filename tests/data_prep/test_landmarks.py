@@ -60,6 +60,8 @@ def test_precomputed_files_are_looked_for_in_order(tmp_path):
         ({"other": np.zeros(3)}, "no array landmarks68 or lm68; it has other"),
         ({"lm68": np.zeros((4, 5, 2))}, r"shape \(4, 5, 2\)"),
         ({"lm68": np.array([{}], object)}, "allow_pickle"),
+        ({"lm68": np.full((3, 68, 2), "12")}, "landmark file a.npz: <U2, expected floating-point numbers"),
+        ({"lm68": np.zeros((3, 68, 2), complex)}, "landmark file a.npz: complex128, expected floating-point numbers"),
         (None, "landmark file a.npz"),
     ],
 )
@@ -69,6 +71,16 @@ def test_a_wrong_landmark_file_costs_its_clip_and_says_why(tmp_path, arrays, rea
     else:
         np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(BrokenMediaError, match=reason):
+        Precomputed().landmarks68(frames(0, 1, 2), clip(tmp_path / "a.mp4"))
+
+
+def test_a_landmark_file_that_cannot_be_inflated_costs_its_clip(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", lm68=np.arange(3 * 68 * 2.0).reshape(3, 68, 2))
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    start = content.find(b"lm68.npy") + len("lm68.npy") + int.from_bytes(content[28:30], "little")
+    content[start : start + 40] = b"\xff" * 40
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(BrokenMediaError, match=r"landmark file a\.npz: Error -3 while decompressing"):
         Precomputed().landmarks68(frames(0, 1, 2), clip(tmp_path / "a.mp4"))
 
 

@@ -228,7 +228,7 @@ PLAIN = "\n".join([HEADINGS, *ROWS, ""])
         PLAIN.replace(",", "\t").encode(),
         PLAIN.replace(",", "\t").replace("\n", "\r\n").encode("utf-16"),
         b"\xef\xbb\xbf" + PLAIN.replace("\n", "\r\n").encode(),
-        PLAIN.replace(HEADINGS, "Path, SPEAKER ,Emotion,Sentence,Split").encode(),
+        PLAIN.replace(HEADINGS, "Path, SPEAKER ,Emotion,Sentence,Split").replace(",train", ",Train").encode(),
         ("sep=;\n" + PLAIN.replace(",", ";")).encode(),
         PLAIN.replace("\n", "\n\n,,,,\n").encode(),
         PLAIN.replace("n.mp4", '"n.mp4"').replace("hello", '" hello "').encode(),
@@ -249,6 +249,7 @@ def test_tables_of_spreadsheets_are_read_as_the_plain_one(tmp_path, content):
     [
         (f"{HEADINGS}\n{ROWS[0]}\ne.mp4,Anna,happy,Hello, dear,train\n", "line 3: 6 cells, but 5 columns"),
         (f"{HEADINGS},Path\n{ROWS[0]}\n", "two columns 'path'"),
+        (f'{HEADINGS}\nn.mp4,Anna,neutral,"hello,train\n{ROWS[1]}\n', "line 2: a double quote opens a cell"),
         (f"{HEADINGS}\nn.mp4,Jos\udce9,neutral,hello,train\n", "line 2: its speaker is not UTF-8"),
         ("path,speaker\n", "no column emotion, sentence in its first line.* it has path, speaker"),
     ],
