@@ -212,7 +212,7 @@ def two_processes(address, directory, *, steps):
         words = [sys.executable, "-c", PROGRAM, address, coordinator, index, str(steps)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         processes.append(subprocess.Popen(words, env={**os.environ, **own}, cwd=directory, **pipes))
-    ends = finish_all(processes, timeout=400)
+    ends = finish_all(processes)
     assert [status for status, *_ in ends] == [0, 0], ends
     return [output.strip().rpartition("\n")[2] for _, output, _ in ends]
 
