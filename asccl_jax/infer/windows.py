@@ -12,21 +12,35 @@ from asccl_jax.errors import InputError
 __all__ = ["at_least_a_window", "consecutive_runs", "gaussian_weights", "overlap_add", "sliding_windows"]
 
 
+_SHORT_WINDOWS = {
+    3: (64, 128),
+    5: (16, 64, 96),
+    7: (8, 28, 56, 72),
+    9: (4, 13, 30, 51, 60),
+}
+"""OpenCV's kernels of few frames, up to the middle one, in parts of 256; it has them as tables, not by the formula."""
+
+
 @functools.lru_cache
 def gaussian_weights(window: int) -> Float[np.ndarray, " t"]:
     """Returns how much each frame of a window counts where windows overlap; the sum is 1.
 
     OpenCV's Gaussian kernel, which upstream takes: sampled about the middle of the window with a standard deviation of
-    0.3 ((window - 1) / 2 - 1) + 0.8 frames, but both middle frames of an even window count as the peak itself.
+    0.3 ((window - 1) / 2 - 1) + 0.8 frames, but both middle frames of an even window count as the peak itself, and odd
+    windows of up to 9 frames have rounded weights.
 
     >>> gaussian_weights(10)[:3].round(3)
     array([0.011, 0.036, 0.086], dtype=float32)
     """
-    middle = (window - 1) / 2
-    width = 0.3 * (middle - 1) + 0.8
-    distances = np.abs(np.arange(window) - middle)
-    distances[distances < 1] = 0
-    weights = np.exp(-(distances**2) / (2 * width**2))
+    if window in _SHORT_WINDOWS:
+        half = _SHORT_WINDOWS[window]
+        weights = np.array([*half, *half[-2::-1]], np.float64)
+    else:
+        middle = (window - 1) / 2
+        width = 0.3 * (middle - 1) + 0.8
+        distances = np.abs(np.arange(window) - middle)
+        distances[distances < 1] = 0
+        weights = np.exp(-(distances**2) / (2 * width**2))
     result = (weights / weights.sum()).astype(np.float32)
     result.flags.writeable = False  # shared by all callers
     return result

@@ -12,6 +12,13 @@ def test_weights_are_opencvs_kernel():
     assert all(abs(gaussian_weights(window).sum() - 1) < 1e-6 for window in range(1, 30))
 
 
+@pytest.mark.parametrize("window", range(1, 30))
+def test_weights_are_the_kernel_that_opencv_gives_of_any_window(window):
+    cv2 = pytest.importorskip("cv2")
+    expected = cv2.getGaussianKernel(window, 0, cv2.CV_64F)[:, 0]
+    np.testing.assert_allclose(gaussian_weights(window), expected, rtol=0, atol=1e-7)
+
+
 @pytest.mark.parametrize(("frames", "window"), [(4, 4), (5, 4), (7, 4), (30, 4), (3, 1), (9, 5)])
 def test_sum_of_windows_is_that_of_a_loop_over_them(frames, window):
     random = np.random.default_rng(0)
