@@ -24,7 +24,7 @@ from asccl_jax.train.optimizer import adam, rate_schedule
 from asccl_jax.types import Variables, WindowBatch
 from tests.parity import recipe
 from tests.parity.metric import Replayed
-from tests.parity.switches import aligned_gradient
+from tests.parity.switches import aligned_gradient, lightly_compiled
 
 __all__ = ["INPUTS", "LEARNING_RATE", "MANIFESTS", "NAMES", "replay"]
 
@@ -110,7 +110,7 @@ def _replay_evaluation(results: Replayed, golden: _Golden) -> None:
             "eval/discriminator_fake": manipulator.judge(fakes["latent"], batch.reference_emotion),
         }
 
-    results.tensors |= jax.device_get(jax.jit(evaluated)(golden.manipulator, *golden.inputs(0)))
+    results.tensors |= jax.device_get(lightly_compiled(evaluated)(golden.manipulator, *golden.inputs(0)))
 
 
 def _replay_losses(results: Replayed, golden: _Golden) -> None:
@@ -150,7 +150,7 @@ def _replay_trajectory(results: Replayed, golden: _Golden, steps: int) -> None:
         learning_rate=rate_schedule(LEARNING_RATE),
         start=golden.manipulator.variables,
     )
-    state, update = task.init(jax.random.key(0)), jax.jit(task.update_with)
+    state, update = task.init(jax.random.key(0)), lightly_compiled(task.update_with)
     columns = [f"D_{_SHORT[mode]}_{part}" for mode in MODES for part in ("real", "fake")]
     columns += [f"G_{_SHORT[mode]}_{short}" for mode in MODES for short in _PARTS.values()]
     names = [f"manipulator/{mode}/{part}" for mode in MODES for part in ("real", "fake")]

@@ -20,9 +20,17 @@ from asccl_jax.models.correlation import CorrelationMetric
 from asccl_jax.settings import MetricSettings
 from asccl_jax.types import Variables
 from tests.parity import recipe
-from tests.parity.switches import aligned, exactly, recorded
+from tests.parity.switches import aligned, exactly, lightly_compiled, recorded
 
-__all__ = ["LEARNING_RATE", "MANIFEST", "Replayed", "published_statistics", "replay", "trajectory_steps"]
+__all__ = [
+    "LEARNING_RATE",
+    "MANIFEST",
+    "Replayed",
+    "published_statistics",
+    "replay",
+    "settings_of_state_dict",
+    "trajectory_steps",
+]
 
 MANIFEST = "metric"
 LEARNING_RATE = 1e-3
@@ -102,14 +110,14 @@ def replay(
     golden = _make_golden(arrays, manifest, dtype)
     results = Replayed()
     _replay_evaluation(results, golden)
-    gradient = jax.jit(jax.value_and_grad(_training_loss, has_aux=True))
+    gradient = lightly_compiled(jax.value_and_grad(_training_loss, has_aux=True))
     _replay_training(results, golden, gradient)
     if trajectory_steps(arrays):
         _replay_trajectory(results, golden, gradient)
     return results
 
 
-def _settings(state_dict: Mapping[str, np.ndarray]) -> MetricSettings:
+def settings_of_state_dict(state_dict: Mapping[str, np.ndarray]) -> MetricSettings:
     """The released loss on the network whose sizes a state dict tells."""
     widths = tuple(len(state_dict[f"mlp.{3 * (stage - 1)}.bias"]) for stage in _STAGES)
     blocks = blocks_of_keys(state_dict, prefix=TRUNK)
@@ -130,7 +138,7 @@ def _make_golden(arrays: Mapping[str, np.ndarray], manifest: Sequence[Mapping[st
         recipe.make_input(f"metric.{name}", (batch, 3, size, size), seed, "uniform") for name in ("source", "noise")
     )
     target = recipe.make_pair(source, noise)
-    variables = flax_from_state_dict(state_dict, _settings(state_dict))
+    variables = flax_from_state_dict(state_dict, settings_of_state_dict(state_dict))
     return _Golden(
         arrays,
         state_dict,
@@ -143,7 +151,7 @@ def _make_golden(arrays: Mapping[str, np.ndarray], manifest: Sequence[Mapping[st
 def _replay_evaluation(results: Replayed, golden: _Golden) -> None:
     centres, permutations = golden.choices("eval")
     arguments = (golden.variables, golden.source, golden.target, centres, permutations)
-    features, forms, large = jax.jit(_evaluation_losses)(*arguments)
+    features, forms, large = lightly_compiled(_evaluation_losses)(*arguments)
     for stage, feature in enumerate(features, start=1):
         results.tensors[f"eval/feat{stage}"] = np.asarray(feature).transpose(0, 3, 1, 2)
     # The published trunk returns the fourth map twice; ours returns each once.
@@ -264,7 +272,7 @@ def _replay_training(results: Replayed, golden: _Golden, gradient: Any) -> None:
 def _replay_trajectory(results: Replayed, golden: _Golden, gradient: Any) -> None:
     optimizer = optax.adam(LEARNING_RATE, b1=0.9, b2=0.999, eps=1e-8, eps_root=0.0)
 
-    @jax.jit
+    @lightly_compiled
     def step(params: Variables, grads: Variables, state: optax.OptState) -> tuple[Variables, optax.OptState]:
         updates, state = optimizer.update(grads, state, params)
         return optax.apply_updates(params, updates), state

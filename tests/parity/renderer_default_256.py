@@ -15,10 +15,11 @@ from asccl_jax.models.renderer import Renderer
 from tests.parity import recipe
 from tests.parity.metric import Replayed
 from tests.parity.renderer import Manifests, channels_first, channels_last, state_dict, widened
+from tests.parity.switches import lightly_compiled
 
 __all__ = ["INPUTS", "MANIFESTS", "NAMES", "replay"]
 
-NAMES = r"renderer_default_256.*"
+NAMES = r"renderer_default.*"
 MANIFESTS = ("renderer_G_default", "renderer_D_default")
 INPUTS = r"cfg"
 
@@ -47,11 +48,11 @@ def replay(arrays: Mapping[str, np.ndarray], manifests: Manifests, *, exact: boo
             return channels_last(recipe.make_input(f"render.default.{name}", shape, seed, *distribution), dtype)
 
         blocks, mask = drawn("A", 27, "uniform", 0, 1), drawn("mask", 1, "disc")
-        encoded = jax.jit(renderer.encode)(blocks)
-        image = jax.jit(renderer.decode)(encoded, drawn("prev", 6, "uniform", -1, 1), mask)
+        encoded = lightly_compiled(renderer.encode)(blocks)
+        image = lightly_compiled(renderer.decode)(encoded, drawn("prev", 6, "uniform", -1, 1), mask)
         judged = jnp.concatenate([blocks[..., 18:], image], axis=-1)
         network = MultiscaleDiscriminator(settings, dtype)
-        maps = jax.jit(network.apply)({"params": renderer.params["discriminator"]}, judged)
+        maps = lightly_compiled(network.apply)({"params": renderer.params["discriminator"]}, judged)
     tensors = {"down_seg": channels_first(encoded), "out": channels_first(image)}
     results = Replayed(tensors, exact=lambda: replay(arrays, manifests, exact=True))
     results.tensors["out_strided2"] = results.tensors["out"][0, :, ::2, ::2]

@@ -20,7 +20,7 @@ from asccl_jax.models.vgg import Vgg
 from tests.parity import recipe
 from tests.parity.metric import Replayed
 from tests.parity.renderer import Manifests, as_published, channels_first, channels_last, state_dict, vgg_of, widened
-from tests.parity.switches import aligned_gradient
+from tests.parity.switches import aligned_gradient, lightly_compiled
 
 __all__ = ["INPUTS", "MANIFESTS", "NAMES", "replay"]
 
@@ -103,9 +103,11 @@ def _replay_generator(results: Replayed, golden: _Golden) -> None:
     params, statistics = golden.params["generator"], golden.statistics["generator"]
     given = (params, previous, blocks, mask, cotangent)
     (_, image), (by_params, by_previous) = aligned_gradient(loss, *given, argnums=(0, 1))
-    evaluated, moved = jax.jit(with_statistics)(params, statistics, blocks, previous)
+    evaluated, moved = lightly_compiled(with_statistics)(params, statistics, blocks, previous)
     # From zeros the second item of nothing else is asked: the first one alone.
-    fresh = jax.jit(golden.renderer.decode)(golden.renderer.encode(blocks[:1]), jnp.zeros_like(previous[:1]), mask[:1])
+    fresh = lightly_compiled(golden.renderer.decode)(
+        golden.renderer.encode(blocks[:1]), jnp.zeros_like(previous[:1]), mask[:1]
+    )
     results.tensors |= {
         "G/train_out": channels_first(image),
         "G/eval_out": channels_first(evaluated),
@@ -151,7 +153,7 @@ def _replay_discriminator(results: Replayed, golden: _Golden) -> None:
         return parts["G_GAN"] + parts["G_GAN_Feat"] + 0.5 * (opposed["D_real"] + opposed["D_fake"]), parts
 
     params, statistics = golden.params["discriminator"], golden.statistics["discriminator"]
-    maps = jax.jit(both_maps)(params, statistics, real, block)
+    maps = lightly_compiled(both_maps)(params, statistics, real, block)
     arguments = (fake, params, fake, params, real, block)
     (_, parts), (by_fake, by_params) = aligned_gradient(loss, *arguments, argnums=(0, 1))
     for mode, scales in maps.items():
@@ -195,8 +197,8 @@ def _replay_recurrence(results: Replayed, golden: _Golden) -> None:
     mask, image = golden.mask(1, _FRAMES), golden.drawn("item0.rgb", 1, _FRAMES, 3)
     real = image * mask - (1 - mask)
     windows = conditioning_windows(jnp.concatenate(clip, axis=-1))[0, :_GENERATED]
-    encoded = jax.jit(golden.renderer.encode)(windows)
-    decode, previous, frames = jax.jit(golden.renderer.decode), [real[0, 0], real[0, 1]], []
+    encoded = lightly_compiled(golden.renderer.encode)(windows)
+    decode, previous, frames = lightly_compiled(golden.renderer.decode), [real[0, 0], real[0, 1]], []
     for number in range(_GENERATED):
         before = jnp.concatenate(previous[-2:], axis=-1)[None]
         previous.append(decode(encoded[number][None], before, mask[0, number + 2][None])[0])

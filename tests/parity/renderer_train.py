@@ -21,7 +21,6 @@ from asccl_jax.losses.region import crop_regions
 from asccl_jax.models.correlation import CorrelationMetric
 from asccl_jax.models.renderer import RendererGenerator, conditioning_windows, masked
 from asccl_jax.models.vgg import Vgg
-from asccl_jax.settings import MetricSettings
 from asccl_jax.tasks.frame_chunks import FrameChunk, in_one_row, latest_frames
 from asccl_jax.tasks.frame_supervision import FrameSupervision, VggDistance
 from asccl_jax.tasks.renderer import ChunkState, RendererTask
@@ -41,7 +40,6 @@ INPUTS = r"cfg|step\d+/(full|mouth)_(centres|perm)\d"
 LEARNING_RATE = 2e-4
 
 _FRAMES, _CHUNK, _CONTEXT = 10, 4, 2
-_METRIC = MetricSettings.from_compat("released", channel_order="rgb", bn_group_size=None)
 _NORMALISED_BIASES = r"renderer\.(G\.(?!model_final_img\.).*|Dm?\.scale\d_layer[123]\..*)\.bias"
 """Published keys of biases that an instance norm follows."""
 
@@ -102,7 +100,8 @@ class Training:
         self.norms = widened(statistics_from_state_dicts(published, self.settings), dtype)
         vgg = vgg_of(manifests, self.seed, dtype)
         self.unmoved = recipe.make_weights(manifests[metric_goldens.MANIFEST], self.seed, prefix="metric.")
-        metric = FrozenMetric(widened(flax_from_state_dict(self.unmoved, _METRIC), dtype), _METRIC, dtype)
+        settings = metric_goldens.settings_of_state_dict(self.unmoved)
+        metric = FrozenMetric(widened(flax_from_state_dict(self.unmoved, settings), dtype), settings, dtype)
         # Handed to what is compiled as arguments: as constants, XLA would fold millions of weights while compiling.
         self.frozen = (metric, vgg)
         self.compiled = [lightly_compiled(step) for step in (self._update, self._call_metric, self._move_norms)]
@@ -198,13 +197,14 @@ class Training:
         permutations: Any,
     ) -> Any:
         """The metric's loss and similarities, written as the released programme has them, and its statistics after."""
-        module, params, maps = CorrelationMetric(_METRIC, dtype=self.dtype), metric.variables["params"], []
+        module, params = CorrelationMetric(metric.settings, dtype=self.dtype), metric.variables["params"]
+        maps = []
         for image in (fake, real):
             variables = {"params": params, "batch_stats": statistics}
             features, moved = module.apply(variables, image, train=True, method="features", mutable=["batch_stats"])
             maps.append(features)
             statistics = moved["batch_stats"]
-        loss, parts = correlation_loss(*maps, metric.embed, centres, _METRIC, permutations=permutations)
+        loss, parts = correlation_loss(*maps, metric.embed, centres, metric.settings, permutations=permutations)
         similarities = (jnp.mean(parts.corresponding_similarity), jnp.mean(parts.other_similarity))
         return (loss, *similarities), statistics
 

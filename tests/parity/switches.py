@@ -133,7 +133,7 @@ def aligned_gradient(function: Callable[..., Any], *arguments: Any, argnums: int
 
     exact = any(leaf.dtype == np.float64 for leaf in jax.tree.leaves(arguments))
     signs = None if exact else exactly(switches, *arguments)
-    return jax.jit(jax.value_and_grad(aligning, argnums, has_aux=True))(*arguments, signs=signs)
+    return lightly_compiled(jax.value_and_grad(aligning, argnums, has_aux=True))(*arguments, signs=signs)
 
 
 def _check_used_up(signs: Iterator[Signs]) -> None:

@@ -6,13 +6,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from asccl_jax.renderer_settings import RendererSettings
+from asccl_jax.settings import MetricSettings
 from tests.models.tiny_manipulator import TINY
 from tests.parity import comparison, manipulator_inference, recipe, tolerances, twin_goldens
 from tests.parity.families import families_of
 
 GOLDENS = Path(__file__).resolve().parent.parent / "goldens"
 MANIPULATOR = dataclasses.replace(TINY, window=8)
+ODD = dataclasses.replace(TINY, window=7)  # OpenCV's weights of short odd windows follow no formula
+METRIC = MetricSettings.from_compat(
+    "released", channel_order="rgb", bn_group_size=None, stage_blocks=(1, 1, 1, 1), stage_widths=(8, 12, 16, 20)
+)
+RENDERER = RendererSettings(
+    generator_width=4, downsamplings=1, residual_blocks=1, discriminator_width=4, roi_size=16, image_size=36
+)
+VGG_WIDTHS = (4, 6, 8, 8, 8)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """PyTorch's threads wait in a loop: on a busy machine small networks take six times as long with two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def make_head(seed=11):
@@ -23,14 +43,22 @@ def make_head(seed=11):
 
 
 MAKERS = {
+    "metric_small": lambda: twin_goldens.metric(METRIC, seed=11, batch=3, size=80, steps=2),
+    "manipulator": lambda: twin_goldens.manipulator(MANIPULATOR, seed=11, batch=3, steps=2),
     "manipulator_inference": lambda: twin_goldens.manipulator_inference(MANIPULATOR, seed=11, frames=19),
+    "manipulator_inference_odd": lambda: twin_goldens.manipulator_inference(ODD, seed=12, frames=16),
+    "renderer_parts": lambda: twin_goldens.renderer_parts(RENDERER, VGG_WIDTHS, seed=11),
+    "renderer_default_256": lambda: twin_goldens.renderer_default(RENDERER, seed=11),
     "flame_deca": make_head,
 }
+SLOW = {"metric_small", "manipulator", "renderer_parts"}
 # The geometry in JAX: the golden's other replay is the bridge, which made it.
 FAMILIES = {name: families_of(name)[-1] for name in MAKERS}
 
 
-@pytest.fixture(scope="module", params=MAKERS)
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MAKERS]
+)
 def made(request):
     """A family's name, and a golden of another seed and other sizes than the public one."""
     return request.param, *MAKERS[request.param]()
