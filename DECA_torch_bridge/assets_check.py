@@ -14,9 +14,10 @@ from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.outputs import require_writable_file
 from DECA_torch_bridge import flame_files
-from DECA_torch_bridge.deca_model import DECA_MODEL, read_deca_model
+from DECA_torch_bridge.flame_files import DECA_MODEL
 from DECA_torch_bridge.head_assets import load_assets, write_builtin_assets
 from DECA_torch_bridge.head_export import export_head
+from DECA_torch_bridge.state_dict import require_torch
 
 __all__ = ["ASSET_FILES", "AssetFile", "AssetState", "check_assets", "main"]
 
@@ -115,6 +116,9 @@ def check_assets(directory: Path, *, encoder: str) -> list[AssetState]:
         there = path.is_file()
         if there and file.name == DECA_MODEL:
             try:
+                require_torch("Reading it")
+                from DECA_torch_bridge.deca_model import read_deca_model
+
                 read_deca_model(path)
             except InputError as error:
                 problems[file.name] = str(error)

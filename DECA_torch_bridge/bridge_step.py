@@ -16,20 +16,22 @@ from asccl_jax.bench.worker import StepOptions, serve
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.records import RecordWriter
 from asccl_jax.data.schema import RenderRecord
+from asccl_jax.geometry.drawing_rules import DEPTH_OFFSET
 from data_prep.crop import encode_jpeg
+from data_prep.head_fit.head_drawing import HeadRenderer, Renderer, image_u8, nmfc_colours
+from data_prep.head_fit.view import crop_view
 from DECA_torch_bridge.camera import place_in_picture, to_image_space
 from DECA_torch_bridge.encoders import IMAGE_SIZE, coarse_encoder
 from DECA_torch_bridge.fitting.clip_fit import LandmarkFitter
 from DECA_torch_bridge.fitting.synthetic_truth import act_speaker
 from DECA_torch_bridge.flame import Flame
 from DECA_torch_bridge.head_assets import HeadAssets, builtin_assets, load_flame_assets
-from DECA_torch_bridge.nmfc import nmfc_colours
+from DECA_torch_bridge.head_export import head_model
 from DECA_torch_bridge.raster import Rasteriser, TorchRasteriser
 from DECA_torch_bridge.reconstruct.pictures import encode_png
-from DECA_torch_bridge.renderer import DEPTH_OFFSET, Renderer, fastest_backend, image_u8
+from DECA_torch_bridge.renderer import TorchRenderer, fastest_backend
 from DECA_torch_bridge.shading import Shader, TorchShader
 from DECA_torch_bridge.vertex_normals import vertex_normals
-from DECA_torch_bridge.view import crop_view
 
 __all__ = ["STAGES", "build"]
 
@@ -99,7 +101,7 @@ def _drawing(bench: _Bench, *, compiled: bool) -> tuple[Step, Step]:
     placed = place_in_picture(in_crop, bench.tensor(view.placement.astype(np.float32)), view.size)
     placed[..., 2] += DEPTH_OFFSET
     normals = vertex_normals(vertices, flame.faces)
-    colours = nmfc_colours(bench.tensor(bench.assets.v_template))
+    colours = bench.tensor(nmfc_colours(bench.assets.v_template))
     fragments = rasteriser(placed, faces, view.size)
     return (
         lambda: rasteriser(placed, faces, view.size),
@@ -116,8 +118,11 @@ def _shade(bench: _Bench, *, compiled: bool) -> tuple[Step, int]:
 
 
 def _render(bench: _Bench, *, compiled: bool) -> tuple[Step, int]:
-    rasteriser, shader = _backend(bench, compiled=compiled)
-    renderer = Renderer(bench.assets, rasteriser=rasteriser, shader=shader, device=bench.device, chunk=bench.frames)
+    renderer: Renderer
+    if compiled and bench.device.type == "cpu":
+        renderer = HeadRenderer(head_model(bench.assets), chunk=bench.frames, threads=torch.get_num_threads())
+    else:
+        renderer = TorchRenderer(bench.assets, device=bench.device, chunk=bench.frames)
     view = crop_view(bench.codes, bench.size)
 
     def step() -> None:
@@ -130,7 +135,7 @@ def _render(bench: _Bench, *, compiled: bool) -> tuple[Step, int]:
 
 def _write_records(bench: _Bench) -> tuple[Step, int]:
     """Pictures as PNG in the crop and in aligned coordinates, records written to a temporary folder."""
-    renderer = Renderer(bench.assets, rasteriser=fastest_backend()[0], shader=fastest_backend()[1])
+    renderer = HeadRenderer(head_model(bench.assets))
     drawn = [renderer.renders(bench.codes, view=crop_view(bench.codes, size)) for size in (IMAGE_SIZE, 256)]
     pictures = [(image_u8(renders.nmfc), image_u8(renders.shape), renders.alpha) for renders in drawn]
     none = np.zeros(0, np.float32)

@@ -10,16 +10,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from asccl_jax.geometry.drawing_rules import CROP_SIZE
+
 __all__ = [
-    "CROP_SIZE",
     "crop_pixels",
     "landmarks_in_image_space",
     "place_in_picture",
     "project",
     "to_image_space",
 ]
-
-CROP_SIZE = 224
 
 
 def project(points: Float[Tensor, "b n 3"], camera: Float[Tensor, "b 3"]) -> Float[Tensor, "b n 3"]:

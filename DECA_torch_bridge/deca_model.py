@@ -14,9 +14,7 @@ from DECA_torch_bridge.detail_decoder import DetailDecoder
 from DECA_torch_bridge.encoders import coarse_encoder, detail_encoder
 from DECA_torch_bridge.state_dict import load_tensors
 
-__all__ = ["DECA_MODEL", "DecaWeights", "read_deca_model"]
-
-DECA_MODEL = "deca_model.tar"
+__all__ = ["DecaWeights", "read_deca_model"]
 
 _NETWORKS = {"E_flame": coarse_encoder, "E_detail": detail_encoder, "D_detail": DetailDecoder}
 

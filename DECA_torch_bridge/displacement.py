@@ -7,12 +7,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from asccl_jax.geometry.drawing_rules import LEAST_NORMAL
+
 __all__ = ["detail_normals", "displace", "grid_faces"]
 
 # Texels at the borders that belong to no triangle, as DECA's own grid leaves them.
 _COLUMNS_LEFT_OUT = 2
 _ROWS_LEFT_OUT = 5
-_LEAST_NORM = 1e-6
 
 
 def displace(
@@ -58,6 +59,6 @@ def detail_normals(surface: Float[Tensor, "b s s 3"]) -> Float[Tensor, "b s s 3"
         for row, column in places
     )
     assert isinstance(total, Tensor)
-    unit = total / total.norm(dim=-1, keepdim=True).clamp(min=_LEAST_NORM)
+    unit = total / total.norm(dim=-1, keepdim=True).clamp(min=LEAST_NORMAL)
     margins = (0, 0, _COLUMNS_LEFT_OUT, _COLUMNS_LEFT_OUT, _ROWS_LEFT_OUT, _ROWS_LEFT_OUT)
     return functional.pad(unit, margins)

@@ -31,13 +31,13 @@ from asccl_jax.data.twins import find_twins
 from asccl_jax.errors import InputError, exit_on_input_error, writing
 from asccl_jax.geometry.eyes import draw_eyes, edited_eye_points, eye_points
 from asccl_jax.infer.prefetch import prefetched
+from data_prep.head_fit.head_drawing import Renderer, image_u8
+from data_prep.head_fit.view import View
 from DECA_torch_bridge.reconstruct.drawing import make_renderer
 from DECA_torch_bridge.reconstruct.face_template import ALIGNED_SIZE
-from DECA_torch_bridge.reconstruct.one_thread import one_thread
+from DECA_torch_bridge.reconstruct.one_thread import available_cores, one_thread
 from DECA_torch_bridge.reconstruct.pictures import encode_png
 from DECA_torch_bridge.render_files import choose_view, read_alignment
-from DECA_torch_bridge.renderer import Renderer, image_u8
-from DECA_torch_bridge.view import View
 
 __all__ = ["edited_pictures", "main"]
 
@@ -58,7 +58,7 @@ examples:
 """
 
 
-_VERSION = 1
+_VERSION = 2
 """Raised when equal sources and options give other pictures, so that old ones are not taken for them."""
 
 _LAST = "eyes"
@@ -104,7 +104,13 @@ def _draw(options: argparse.Namespace, manifest: Manifest, clip: str, edited: Co
         manifest,
         clip,
         edited,
-        renderer=make_renderer(options.assets, detail=options.detail, device=options.device, batch=options.batch),
+        renderer=make_renderer(
+            options.assets,
+            detail=options.detail,
+            device=options.device,
+            batch=options.batch,
+            threads=available_cores(),
+        ),
         detail=options.detail,
         compat=options.compat,
         first=drawn,
@@ -119,7 +125,7 @@ def _draw(options: argparse.Namespace, manifest: Manifest, clip: str, edited: Co
 
 
 def _on_one_thread(items: Iterator[Item]) -> Iterator[Item]:
-    """Lets items be made as a reconstruction makes them; several threads for such small meshes double the work."""
+    """Lets linear algebra round as a reconstruction's does; several threads for such small meshes double the work."""
     with one_thread():
         yield from items
 

@@ -9,13 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from data_prep.synthetic.head import EXPRESSION_START
 from DECA_torch_bridge.head_assets import HeadAssets
 from DECA_torch_bridge.rotations import matrix_from_axis_angle, yaw_of_matrix
 
-__all__ = ["EXPRESSION_START", "Flame", "FlameOutput"]
-
-EXPRESSION_START = 300
-"""First expression column of `shapedirs`."""
+__all__ = ["Flame", "FlameOutput"]
 
 _LARGEST_YAW = 39
 _LAST_ROW = 78

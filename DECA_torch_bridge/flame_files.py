@@ -19,6 +19,7 @@ from DECA_torch_bridge.wavefront import read_textured_mesh, write_textured_mesh
 
 __all__ = [
     "ALBEDO",
+    "DECA_MODEL",
     "FIXED_DISPLACEMENT",
     "HEAD_TEMPLATE",
     "LANDMARK_EMBEDDING",
@@ -36,6 +37,8 @@ HEAD_TEMPLATE = "head_template.obj"
 UV_FACE_EYE_MASK = "uv_face_eye_mask.png"
 FIXED_DISPLACEMENT = "fixed_displacement_256.npy"
 ALBEDO = "FLAME_albedo_from_BFM.npz"
+DECA_MODEL = "deca_model.tar"
+"""DECA's networks, which lie beside the head."""
 
 _UV_SIZE = 256
 _PARENTS = (-1, 0, 1, 1, 1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from asccl_jax.errors import writing
 from asccl_jax.geometry.head_model import HeadModel, save_head_model
-from DECA_torch_bridge.flame import EXPRESSION_START
+from data_prep.synthetic.head import EXPRESSION_START
 from DECA_torch_bridge.head_assets import HeadAssets
 
 __all__ = ["export_head", "head_model"]

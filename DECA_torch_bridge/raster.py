@@ -1,15 +1,4 @@
-"""Rasteriser: which triangle each pixel sees and where in it, in plain torch; the reference for any faster one.
-
-Rules (those of PyTorch3D without blur or culling, and the ones that the published renders were made by):
-
-* x right, y down, both -1..1 from border to border; pixel (row r, column c) of an h x w picture is sampled at
-  x = -1 + (2c + 1)/w, y = -1 + (2r + 1)/h. Smaller z is nearer.
-* Barycentric coordinates are edge functions / (signed area + 1e-8). A pixel lies in a triangle where all three are
-  strictly positive; either winding is drawn. Depth is linear in them. The least depth wins, then the lower triangle.
-* Triangles with |area| <= 1e-8 or with a corner at z < 1e-8 are skipped, and so is a negative depth.
-
-All in float32 with one order of operations, so that every implementation gives the same pixels to the last bit.
-"""
+"""Rasterisers of torch's arrays, by `asccl_jax.geometry.drawing_rules`: torch's own, and the compiled one of a CPU."""
 
 from __future__ import annotations
 
@@ -21,20 +10,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from asccl_jax.geometry.drawing_rules import BOX_MARGIN_PX, LEAST_AREA, NEAREST, pixel_centres
+from data_prep.head_fit.drawing_kernels import fill
+
 __all__ = [
     "Fragments",
+    "NumbaRasteriser",
     "Rasteriser",
     "TorchRasteriser",
     "barycentric_coordinates",
     "interpolate",
-    "picture_size",
-    "pixel_centres",
 ]
 
-LEAST_AREA = 1e-8
-NEAREST = 1e-8
-# Rounding can move an edge by a millionth of a picture: pixels this far outside a triangle's box are tested as well.
-BOX_MARGIN_PX = 1e-2
 _PAIRS_AT_ONCE = 1 << 24
 
 
@@ -70,21 +57,41 @@ class Rasteriser(Protocol):
 
 
 class TorchRasteriser:
-    """The reference: pairs of triangles and pixels of their boxes, reduced to the nearest; any device, batched."""
+    """Pairs of triangles and pixels of their boxes, reduced to the nearest; any device, batched."""
 
     def __call__(
         self, vertices: Float[Tensor, "b n 3"], faces: Int[Tensor, "f 3"], size: int | tuple[int, int]
     ) -> Fragments:
         """Returns what each pixel sees; see `Rasteriser`."""
-        height, width = picture_size(size)
+        height, width = _picture_size(size)
         with torch.no_grad():
             face = _nearest_faces(vertices.detach().float(), faces, height, width)
         barycentric, depth = barycentric_coordinates(vertices, faces, face)
         return Fragments(face, barycentric, depth)
 
 
-def picture_size(size: int | tuple[int, int]) -> tuple[int, int]:
-    """Returns height and width."""
+class NumbaRasteriser:
+    """The kernel of `data_prep.head_fit`, on one core; no gradients."""
+
+    def __call__(
+        self, vertices: Float[Tensor, "b n 3"], faces: Int[Tensor, "f 3"], size: int | tuple[int, int]
+    ) -> Fragments:
+        """Returns what each pixel sees; see `Rasteriser`."""
+        height, width = _picture_size(size)
+        batch = len(vertices)
+        points = np.ascontiguousarray(vertices.detach().numpy(), np.float32)
+        triangles = np.ascontiguousarray(faces.numpy(), np.int32)
+        face = np.empty((batch, height, width), np.int32)
+        weights = np.empty((batch, height, width, 3), np.float32)
+        depth = np.empty((batch, height, width), np.float32)
+        x, y = pixel_centres(width), pixel_centres(height)
+        for mesh in range(batch):
+            fill(points[mesh], triangles, x, y, face[mesh], weights[mesh], depth[mesh])
+        return Fragments(torch.from_numpy(face).long(), torch.from_numpy(weights), torch.from_numpy(depth))
+
+
+def _picture_size(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Height and width."""
     return (size, size) if isinstance(size, int) else size
 
 
@@ -129,12 +136,6 @@ def _gather_vertices(values: Tensor, faces: Tensor, face: Tensor) -> Tensor:
 
 def _weighted(weights: tuple[Tensor, Tensor, Tensor], values: Tensor) -> Tensor:
     return weights[0] * values[..., 0] + weights[1] * values[..., 1] + weights[2] * values[..., 2]
-
-
-def pixel_centres(count: int) -> Float[np.ndarray, " n"]:
-    """Returns the centres of the pixels along one axis; on the host, since devices divide differently."""
-    index = np.arange(count, dtype=np.float32)
-    return np.float32(-1) + (2 * index + 1) / np.float32(count)
 
 
 def _pixel_centres(count: int, like: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.outputs import require_writable_file, require_writable_folder
 from DECA_torch_bridge.reconstruct.drawing import make_renderer
+from DECA_torch_bridge.reconstruct.one_thread import available_cores
 from DECA_torch_bridge.render_files import PICTURES, VIEWS, choose_view, read_alignment, render_files
 
 __all__ = ["main"]
@@ -40,7 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError("--view aligned: needs --track, the file of OUTPUT/tracks that belongs to the clip")
         alignment = read_alignment(options.track, codes)
     renderer = make_renderer(
-        options.assets, detail=codes.detail is not None, device=options.device, batch=options.batch
+        options.assets,
+        detail=codes.detail is not None,
+        device=options.device,
+        batch=options.batch,
+        threads=available_cores(),
     )
     view = choose_view(options.view, codes, size=options.size, alignment=alignment)
     pictures = tuple(options.pictures.split(","))

@@ -15,10 +15,10 @@ from jaxtyping import Float, UInt8
 from asccl_jax.data.atomic import PARTIAL_SUFFIX
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError, writing
+from data_prep.head_fit.head_drawing import Renderer, Renders, image_u8
+from data_prep.head_fit.view import View, aligned_view, crop_view, source_view
 from data_prep.layouts import VIDEO_SUFFIXES
 from DECA_torch_bridge.reconstruct.pictures import encode_png
-from DECA_torch_bridge.renderer import Renderer, Renders, image_u8
-from DECA_torch_bridge.view import View, aligned_view, crop_view, source_view
 
 __all__ = ["PICTURES", "VIEWS", "choose_view", "read_alignment", "render_files", "render_images"]
 

@@ -1,58 +1,30 @@
-"""Code dicts to conditioning images: NMFC, shape and detail-shape pictures of every frame; also of edited codes."""
+"""Code dicts to conditioning images by torch: on a GPU, and with the wrinkles that DECA's detail decoder makes."""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
+from asccl_jax.geometry.drawing_rules import DEPTH_OFFSET
+from data_prep.head_fit.head_drawing import Renderer, Renders, nmfc_colours
+from data_prep.head_fit.view import View
 from DECA_torch_bridge.camera import place_in_picture, to_image_space
 from DECA_torch_bridge.detail_decoder import DetailDecoder
 from DECA_torch_bridge.displacement import detail_normals, displace
 from DECA_torch_bridge.flame import Flame, FlameOutput
 from DECA_torch_bridge.head_assets import HeadAssets
-from DECA_torch_bridge.nmfc import nmfc_colours
-from DECA_torch_bridge.raster import Fragments, Rasteriser, TorchRasteriser, interpolate
-from DECA_torch_bridge.shading import Shader, TorchShader, texture_grid, texture_image
+from DECA_torch_bridge.raster import Fragments, NumbaRasteriser, Rasteriser, TorchRasteriser, interpolate
+from DECA_torch_bridge.shading import NumbaShader, Shader, TorchShader, texture_grid, texture_image
 from DECA_torch_bridge.texture_space import TextureSpace
 from DECA_torch_bridge.vertex_normals import vertex_normals
-from DECA_torch_bridge.view import View, crop_view
 
-__all__ = ["DEPTH_OFFSET", "Renderer", "Renders", "fastest_backend", "image_u8", "join_renders"]
-
-# Upstream: added again, in place, before each of three draws (renderer.py); only the test for a near plane sees it.
-DEPTH_OFFSET = 10.0
-"""Added to z of image space, so that the head lies behind the near plane."""
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Renders:
-    """Pictures of t frames; float32, 0..1, black where nothing is drawn.
-
-    Attributes:
-      frame_index: Number of each frame in the source video.
-      nmfc: Normalised mean face coordinates as colour.
-      shape: The coarse surface in grey.
-      detail_shape: The surface with wrinkles in grey; None without a detail decoder.
-      texture: The head in its colours and light, where asked for; values may leave 0..1.
-      alpha: Where some part of the head is, whichever way it looks.
-      landmarks: 68 points as a detector would see them, in pixels of the picture (the middle of the first is 0).
-    """
-
-    frame_index: Int[np.ndarray, " t"]
-    nmfc: Float[np.ndarray, "t h w 3"]
-    shape: Float[np.ndarray, "t h w 3"]
-    detail_shape: Float[np.ndarray, "t h w 3"] | None
-    texture: Float[np.ndarray, "t h w 3"] | None
-    alpha: Bool[np.ndarray, "t h w"]
-    landmarks: Float[np.ndarray, "t 68 2"]
+__all__ = ["TorchRenderer", "fastest_backend"]
 
 
 class _Surface(NamedTuple):
@@ -62,8 +34,8 @@ class _Surface(NamedTuple):
     normals: Tensor
 
 
-class Renderer:
-    """Draws code dicts of one head model; nothing is drawn with gradients.
+class TorchRenderer(Renderer):
+    """Draws all that `HeadRenderer` draws, by torch, and more; nothing is drawn with gradients.
 
     Triangles inside the mouth (`HeadAssets.mouth_faces`) are left out.
 
@@ -91,15 +63,15 @@ class Renderer:
         device: str | torch.device = "cpu",
         chunk: int = 16,
     ) -> None:
+        super().__init__((assets.shape_size, assets.expression_size), chunk=chunk)
         self._device = torch.device(device)
-        self._chunk = chunk
         self._rasteriser = rasteriser or TorchRasteriser()
         self._shader = shader or TorchShader()
         self._flame = Flame(assets).to(self._device)
         kept = np.setdiff1d(np.arange(len(assets.faces)), assets.mouth_faces)
         self._drawn_faces = self._flame.faces[torch.from_numpy(kept).to(self._device)]
         self._drawn_uv_faces = self._tensor(assets.uv_faces[kept]).long()
-        self._colours = nmfc_colours(self._tensor(assets.v_template))
+        self._colours = self._tensor(nmfc_colours(assets.v_template.astype(np.float32)))
         self._decoder = None if detail_decoder is None else detail_decoder.eval().to(self._device)
         self._space = (
             TextureSpace(assets.uv, assets.uv_faces).to(self._device) if self._needs_space(with_texture) else None
@@ -112,62 +84,11 @@ class Renderer:
                 raise InputError("texture: these assets have no albedo model; add FLAME_albedo_from_BFM.npz to them")
             self._albedo = self._tensor(assets.albedo_mean), self._tensor(assets.albedo_basis)
 
-    def renders(self, codes: CodeDict, *, view: View | None = None) -> Renders:
-        """Returns pictures of all frames; see `chunks` for long clips.
-
-        Args:
-          codes: Frames to draw, edited or not.
-          view: Pictures to draw into; the 224-pixel crop if None.
-
-        Raises:
-          InputError: Codes lack what is to be drawn, or do not fit the head or the view.
-        """
-        return join_renders(list(self.chunks(codes, view=view)))
-
-    def views(self, codes: CodeDict, views: Sequence[View]) -> list[Renders]:
-        """Returns pictures of all frames in each view, as `renders`; what no view changes is computed once."""
-        parts: list[list[Renders]] = [[] for _ in views]
-        for view in views:
-            self._check(codes, view)
-        for some in self._slices(codes):
-            surface = self._surface(codes[some])
-            for view, drawn in zip(views, parts, strict=True):
-                drawn.append(self._draw(codes[some], surface, View(view.size, view.placement[some])))
-        return [join_renders(drawn) for drawn in parts]
-
-    def chunks(self, codes: CodeDict, *, view: View | None = None) -> Iterator[Renders]:
-        """Yields pictures of some frames at a time, in order; arguments as `renders`."""
-        view = view or crop_view(codes)
-        self._check(codes, view)
-        for some in self._slices(codes):
-            yield self._draw(codes[some], self._surface(codes[some]), View(view.size, view.placement[some]))
-
-    @torch.no_grad()
-    def landmarks(self, codes: CodeDict, *, view: View | None = None) -> Float[np.ndarray, "t 68 2"]:
-        """Returns `Renders.landmarks` of all frames, for which nothing need be drawn; arguments as `renders`."""
-        view = view or crop_view(codes)
-        self._check(codes, view)
-        parts = []
-        for some in self._slices(codes):
-            head = self._head(codes[some])
-            parts.append(_host(self._marks(head, codes[some], View(view.size, view.placement[some]))))
-        return np.concatenate(parts)
-
-    def _slices(self, codes: CodeDict) -> Iterator[slice]:
-        return (slice(start, start + self._chunk) for start in range(0, len(codes), self._chunk))
-
     def _needs_space(self, with_texture: bool) -> bool:
         return with_texture or self._decoder is not None
 
     def _check(self, codes: CodeDict, view: View) -> None:
-        sizes = (codes.shape.shape[1], codes.exp.shape[1])
-        expected = (self._flame.shape_size, self._flame.expression_size)
-        if sizes != expected:
-            raise InputError(f"code dict: {sizes} shape and expression coefficients, this head takes {expected}")
-        if not len(codes):
-            raise InputError("code dict: no frames, expected one or more")
-        if len(view.placement) != len(codes):
-            raise InputError(f"view: {len(view.placement)} placements for {len(codes)} frames, expected one each")
+        super()._check(codes, view)
         if self._decoder is not None and codes.detail is None:
             raise InputError("code dict: no detail codes, but the renderer has a detail decoder; leave the decoder out")
         if self._albedo is not None and (codes.tex is None or codes.light is None):
@@ -200,6 +121,10 @@ class Renderer:
     def _surface(self, codes: CodeDict) -> _Surface:
         head = self._head(codes)
         return _Surface(head, vertex_normals(head.vertices, self._flame.faces))
+
+    @torch.no_grad()
+    def _landmarks(self, codes: CodeDict, view: View) -> Float[np.ndarray, "t 68 2"]:
+        return _host(self._marks(self._head(codes), codes, view))
 
     def _head(self, codes: CodeDict) -> FlameOutput:
         return self._flame(self._tensor(codes.shape), self._tensor(codes.exp), self._tensor(codes.pose))
@@ -240,31 +165,7 @@ def fastest_backend(device: str | torch.device = "cpu") -> tuple[Rasteriser, Sha
     """Returns rasteriser and shader for a device: the compiled ones on the CPU, torch's elsewhere."""
     if torch.device(device).type != "cpu":
         return TorchRasteriser(), TorchShader()
-    from DECA_torch_bridge.raster_numba import NumbaRasteriser
-    from DECA_torch_bridge.shading_numba import NumbaShader
-
     return NumbaRasteriser(), NumbaShader()
-
-
-def join_renders(parts: list[Renders]) -> Renders:
-    """Returns the pictures of all parts as one."""
-    fields: dict[str, np.ndarray | None] = {}
-    for field in dataclasses.fields(Renders):
-        values = [getattr(part, field.name) for part in parts]
-        fields[field.name] = None if values[0] is None else np.concatenate(values)
-    return Renders(**fields)  # type: ignore[arg-type]
-
-
-def image_u8(image: Float[np.ndarray, "*b 3"], *, truncate: bool = False) -> UInt8[np.ndarray, "*b 3"]:
-    """Returns 0..1 as 0..255, clipped and rounded.
-
-    Args:
-      image: Colours.
-      truncate: Round down.
-    """
-    # Upstream: reconstruct.py rounds down, create_inputs.py to the nearest; here both mean the nearest by default.
-    scaled = np.clip(image * np.float32(255), 0, 255)
-    return (scaled if truncate else np.rint(scaled)).astype(np.uint8)
 
 
 def _host(values: Tensor) -> np.ndarray:

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from asccl_jax.geometry.drawing_rules import LAMP_BRIGHTNESS, LAMPS, NORMAL_LIMIT, SHAPE_GREY
+from data_prep.head_fit.drawing_kernels import paint, paint_detail
 from DECA_torch_bridge.raster import Fragments, interpolate
 
 __all__ = [
-    "LAMPS",
-    "LAMP_BRIGHTNESS",
-    "NORMAL_LIMIT",
-    "SHAPE_GREY",
     "HeadImages",
+    "NumbaShader",
     "Shader",
     "TorchShader",
     "harmonic_shading",
@@ -29,17 +29,6 @@ __all__ = [
     "texture_grid",
     "texture_image",
 ]
-
-LAMPS = tuple(
-    tuple(component / sum(c * c for c in direction) ** 0.5 for component in direction)
-    for direction in ((-1, 1, 1), (1, 1, 1), (-1, -1, 1), (1, -1, 1), (0, 0, 1))
-)
-"""Directions towards the five lamps of shape images, in the head's axes."""
-
-LAMP_BRIGHTNESS = 1.7
-SHAPE_GREY = 180 / 255
-NORMAL_LIMIT = 0.15
-"""Surfaces are drawn in NMFC and shape images while their normal's z in image space is below this (0: edge-on)."""
 
 _TEXTURE_NORMAL_LIMIT = -0.05
 
@@ -140,6 +129,60 @@ class TorchShader:
         grid = texture_grid(fragments, texture_faces, texture_positions)
         shading = lamp_shading(sample_texture(texture_normals, grid))
         return (_grey(fragments) * shading * front)[..., None].expand(-1, -1, -1, 3)
+
+
+class NumbaShader:
+    """The kernels of `data_prep.head_fit`, on one core, float32; no gradients."""
+
+    def paint(
+        self,
+        fragments: Fragments,
+        faces: Int[Tensor, "f 3"],
+        normals: Float[Tensor, "b n 3"],
+        facing: Float[Tensor, "b n"],
+        colours: Float[Tensor, "n 3"],
+    ) -> HeadImages:
+        """Returns NMFC and shape image; see `Shader`."""
+        face, triangles = _numbers(fragments.face), _numbers(faces)
+        weights, towards, turned, paints = (
+            _floats(values) for values in (fragments.barycentric, normals, facing, colours)
+        )
+        nmfc, shape = np.empty((*face.shape, 3), np.float32), np.empty((*face.shape, 3), np.float32)
+        front = np.empty(face.shape, np.bool_)
+        for frame in range(len(face)):
+            paint(
+                face[frame], weights[frame], triangles, towards[frame], turned[frame], paints,
+                nmfc[frame], shape[frame], front[frame],
+            )  # fmt: skip
+        return HeadImages(torch.from_numpy(nmfc), torch.from_numpy(shape), torch.from_numpy(front))
+
+    def paint_detail(
+        self,
+        fragments: Fragments,
+        texture_faces: Int[Tensor, "f 3"],
+        texture_positions: Float[Tensor, "m 2"],
+        texture_normals: Float[Tensor, "b s s 3"],
+        front: Bool[Tensor, "b h w"],
+    ) -> Float[Tensor, "b h w 3"]:
+        """Returns the shape image with normals from texture space; see `Shader`."""
+        face, triangles, drawn = _numbers(fragments.face), _numbers(texture_faces), front.numpy()
+        weights, positions, texture = (
+            _floats(values) for values in (fragments.barycentric, texture_positions, texture_normals)
+        )
+        image = np.empty((*face.shape, 3), np.float32)
+        for frame in range(len(face)):
+            paint_detail(
+                face[frame], weights[frame], triangles, positions, texture[frame], drawn[frame], image[frame]
+            )  # fmt: skip
+        return torch.from_numpy(image)
+
+
+def _numbers(values: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(values.numpy(), np.int32)
+
+
+def _floats(values: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(values.detach().numpy(), np.float32)
 
 
 def _grey(fragments: Fragments) -> Float[Tensor, "b h w"]:

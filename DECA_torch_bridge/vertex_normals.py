@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-__all__ = ["vertex_normals"]
+from asccl_jax.geometry.drawing_rules import LEAST_NORMAL
 
-_LEAST_NORM = 1e-6
+__all__ = ["vertex_normals"]
 
 
 def vertex_normals(vertices: Float[Tensor, "b n 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "b n 3"]:
@@ -22,4 +22,4 @@ def vertex_normals(vertices: Float[Tensor, "b n 3"], faces: Int[Tensor, "f 3"]) 
         here, following, previous = (corners[(corner + step) % 3] for step in range(3))
         product = torch.linalg.cross(following - here, previous - here, dim=-1)
         normals = normals.index_add(1, faces[:, corner], product)
-    return normals / normals.norm(dim=-1, keepdim=True).clamp(min=_LEAST_NORM)
+    return normals / normals.norm(dim=-1, keepdim=True).clamp(min=LEAST_NORMAL)

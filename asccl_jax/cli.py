@@ -38,27 +38,23 @@ COMMANDS: dict[str, Command] = {
     ),
     "evaluate-metric": Command("asccl_jax.evals.evaluate_metric", "score a trained metric against baselines"),
     "assets": Command(
-        "DECA_torch_bridge.assets_check", "check the head model's files, or write the built-in ones", "bridge,prep"
+        "DECA_torch_bridge.assets_check", "check the head model's files, or write the built-in ones", "prep"
     ),
-    "reconstruct": Command(
-        "DECA_torch_bridge.reconstruct.command", "turn videos into code dicts and renders", "bridge,prep"
-    ),
+    "reconstruct": Command("DECA_torch_bridge.reconstruct.command", "turn videos into code dicts and renders", "prep"),
     "import-tracks": Command(
-        "DECA_torch_bridge.import_tracks", "turn published coefficient files into tracks to train on", "bridge,prep"
+        "DECA_torch_bridge.import_tracks", "turn published coefficient files into tracks to train on", "prep"
     ),
-    "manipulate": Command("DECA_torch_bridge.video.command", "give the face in a video another emotion", "bridge,prep"),
-    "compose": Command(
-        "DECA_torch_bridge.video.compose_command", "lay rendered faces back into their video", "bridge,prep"
-    ),
+    "manipulate": Command("DECA_torch_bridge.video.command", "give the face in a video another emotion", "prep"),
+    "compose": Command("DECA_torch_bridge.video.compose_command", "lay rendered faces back into their video", "prep"),
     "train-renderer": Command(
-        "DECA_torch_bridge.video.train_command", "train a renderer for the person in a video", "bridge,prep"
+        "DECA_torch_bridge.video.train_command", "train a renderer for the person in a video", "prep"
     ),
     "manipulate-coefficients": Command("asccl_jax.infer.command", "give code dicts another emotion"),
     "evaluate-manipulator": Command(
         "asccl_jax.evals.evaluate_manipulator", "score trained manipulators against exact truth"
     ),
     "edit-conditioning": Command(
-        "DECA_torch_bridge.edit_command", "draw edited code dicts as the renderer's input", "bridge,prep"
+        "DECA_torch_bridge.edit_command", "draw edited code dicts as the renderer's input", "prep"
     ),
     "render": Command("asccl_jax.infer.render_command", "draw faces from what was reconstructed, edited or not"),
     "evaluate-renderer": Command("asccl_jax.evals.evaluate_renderer", "score trained renderers against true frames"),

@@ -8,7 +8,7 @@
 # The networks are those of runs/quickstart; what is missing of them is trained first (launch/quickstart.sh).
 # ASCCL_SIZE=smoke makes all of it tiny, networks included, with two emotions: minutes that show no more than that it runs.
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" "bridge,prep"
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" prep
 source launch/steps.sh
 
 words=()

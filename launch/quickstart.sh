@@ -37,9 +37,6 @@ once "$directory" metric python -m asccl_jax.main --config "configs/asccl.py:$si
   --config.data.dir "$directory/records" --workdir "$directory/metric" "${metric_options[@]}"
 say "Open $directory/metric/report/report.html; a generator to go with the metric follows"
 
-# Only from here on PyTorch is needed.
-source launch/environment.sh "bridge,prep"
-
 say "4/5 A manipulator, supervised by the metric (eight minutes on two cores) -> $directory/manipulator"
 once "$directory" tracks asccl synthesise tracks "${tracks_options[@]}" --output "$directory/tracks"
 once "$directory" head asccl assets export --output "$directory/tracks/head.npz"

@@ -68,6 +68,9 @@ def test_the_parts_never_import_training_or_configs(path: Path):
     # The bridge reads clips and the built-in head through `data_prep`; never the other way.
     if dotted(path).startswith("data_prep"):
         banned.append("DECA_torch_bridge")
+        # Of `data_prep` only the face-alignment back end, which users install themselves, needs PyTorch.
+        if dotted(path) != "data_prep.landmarks":
+            banned.append("torch")
     assert not {n for n in imported(path) for b in banned if lies_in(n, b)}
 
 

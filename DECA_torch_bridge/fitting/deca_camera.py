@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from asccl_jax.geometry.drawing_rules import CROP_SIZE
 from DECA_torch_bridge.fitting.landmark_head import LandmarkHead
 from DECA_torch_bridge.fitting.projection import EXPRESSION, ROTATION, SCALE, TRANSLATION
 from DECA_torch_bridge.fitting.rotations import head_rotations
 
-__all__ = ["CROP_SIZE", "crop_camera", "crop_transforms", "frame_camera"]
+__all__ = ["crop_camera", "crop_transforms", "frame_camera"]
 
-CROP_SIZE = 224
 _MARGIN = 1.25
 _BOX_TO_FACE = 1.1  # DECA's detector boxes are this much larger than the box of the landmarks
 

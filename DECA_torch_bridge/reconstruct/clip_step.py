@@ -16,6 +16,8 @@ from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.geometry.affine import joined
 from asccl_jax.infer.prefetch import prefetched
 from data_prep.decode import BrokenMediaError
+from data_prep.head_fit.head_drawing import Renderer
+from data_prep.head_fit.view import View
 from DECA_torch_bridge.fitting.clip_fit import FLAG_MISSING, FLAG_PARTIAL, FLAG_POOR
 from DECA_torch_bridge.reconstruct.drawing import Drawn, draw, make_renderer
 from DECA_torch_bridge.reconstruct.encoders import FLAG_UNREADABLE, ClipCodes, frames_of, make_encoder
@@ -31,8 +33,6 @@ from DECA_torch_bridge.reconstruct.sources import SourceFrame, chunks, read_sour
 from DECA_torch_bridge.reconstruct.speaker_step import load_shape
 from DECA_torch_bridge.reconstruct.track_step import Track
 from DECA_torch_bridge.reconstruct.work import Step, Task, WorkFolder, digest
-from DECA_torch_bridge.renderer import Renderer
-from DECA_torch_bridge.view import View
 
 __all__ = ["FLAG_MEANINGS", "ClipTask"]
 
@@ -69,6 +69,7 @@ class ClipTask(Task):
     Attributes:
       track_key: Key of the clip's track.
       speaker: Name and key of the speaker's shape in the work folder, or None to leave it to each frame.
+      threads: Threads that draw.
     """
 
     item: InputClip
@@ -78,6 +79,7 @@ class ClipTask(Task):
     encoder: EncoderSettings
     placing: Placing
     work: WorkFolder
+    threads: int = 1
     step: Step = "clips"
 
     @property
@@ -151,13 +153,18 @@ class ClipTask(Task):
         assert codes.tform is not None
         settings = self.encoder
         renderer = make_renderer(
-            settings.assets, detail=codes.detail is not None, device=settings.device, batch=settings.batch
+            settings.assets,
+            detail=codes.detail is not None,
+            device=settings.device,
+            batch=settings.batch,
+            threads=self.threads,
         )
         to_source = np.linalg.inv(codes.tform.astype(np.float64))[:, :2]
         if track.found.any():
             landmarks = fill_gaps(track.landmarks.astype(np.float64), track.frame_index, track.found)
         else:
-            landmarks = renderer.landmarks(codes).astype(np.float64)
+            with one_thread():  # the renderer may have loaded PyTorch just now
+                landmarks = renderer.landmarks(codes).astype(np.float64)
             landmarks = landmarks @ to_source[:, :, :2].transpose(0, 2, 1) + to_source[:, None, :, 2]
         align = alignment_matrices(landmarks)
         crops = sink.crop_matrices(codes, landmarks)

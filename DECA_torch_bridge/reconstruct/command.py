@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from data_prep.settings import RunnerSettings
 from data_prep.splits import named_speakers
 from DECA_torch_bridge.fitting.landmark_tables import TABLE_NAMES
 from DECA_torch_bridge.reconstruct.inputs import detect_layout
+from DECA_torch_bridge.reconstruct.one_thread import available_cores
 from DECA_torch_bridge.reconstruct.pipeline import reconstruct
 from DECA_torch_bridge.reconstruct.report import summarise
 from DECA_torch_bridge.reconstruct.settings import (
@@ -30,6 +30,7 @@ from DECA_torch_bridge.reconstruct.settings import (
     Reconstruction,
     TrackSettings,
 )
+from DECA_torch_bridge.state_dict import require_torch
 
 __all__ = ["main"]
 
@@ -119,7 +120,11 @@ def _parser() -> argparse.ArgumentParser:
     codes.add_argument(
         "--shape-per-frame", action="store_true", help="with --encoder deca, keep each frame's own shape, as published"
     )
-    codes.add_argument("--device", default="auto", help="PyTorch device (auto: a GPU where there is one)")
+    codes.add_argument(
+        "--device",
+        default="auto",
+        help="PyTorch device (auto: a GPU where there is one and DECA or face-alignment runs)",
+    )
     codes.add_argument("--batch", type=int, default=16, help="frames encoded or drawn at a time (16)")
 
     frames = parser.add_argument_group("frames and landmarks")
@@ -164,8 +169,8 @@ def _held(settings: Reconstruction) -> Iterator[None]:
 
 def _settings(options: argparse.Namespace) -> Reconstruction:
     layout = detect_layout(options.input) if options.layout == "auto" else options.layout
-    device = _device(options.device)
-    workers = options.workers or (1 if device != "cpu" else _cores())
+    device = _device(options, layout)
+    workers = options.workers or (1 if device != "cpu" else available_cores())
     landmarks = LandmarkSettings(
         backend=options.landmarks,
         directory=options.landmarks_dir,
@@ -231,9 +236,18 @@ def _numbers(text: str, option: str, separator: str) -> list[int]:
         raise InputError(f"{option} {text}: expected numbers, as 3 or 1,2,3") from error
 
 
-def _device(name: str) -> str:
-    import torch
-
+def _device(options: argparse.Namespace, layout: str) -> str:
+    """The device of all that PyTorch computes; the CPU where nothing needs it."""
+    name = str(options.device)
+    finds_landmarks = options.landmarks == "face-alignment" and layout != "records"
+    if name == "cpu" or (name == "auto" and options.encoder != "deca" and not finds_landmarks):
+        return "cpu"
+    if name != "auto":
+        require_torch(f"--device {name}")
+    try:
+        import torch
+    except ImportError:  # what needs it says how to install it
+        return "cpu"
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -241,10 +255,6 @@ def _device(name: str) -> str:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from error
     return name
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

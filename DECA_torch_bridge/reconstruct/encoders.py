@@ -9,39 +9,33 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, UInt8
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
 from data_prep.decode import BrokenMediaError
-from DECA_torch_bridge.deca_model import DECA_MODEL, DecaWeights, read_deca_model
-from DECA_torch_bridge.encoders import coarse_encoder, detail_encoder, split_coarse
-from DECA_torch_bridge.fitting.clip_fit import FLAG_MISSING, LandmarkFitter, SpeakerShape
-from DECA_torch_bridge.fitting.deca_camera import crop_transforms
+from DECA_torch_bridge.fitting.clip_fit import LandmarkFitter, SpeakerShape
 from DECA_torch_bridge.head_assets import HeadAssets, load_assets
 from DECA_torch_bridge.reconstruct.frame_cameras import crop_cameras
-from DECA_torch_bridge.reconstruct.pictures import warped
 from DECA_torch_bridge.reconstruct.settings import EncoderSettings
-from DECA_torch_bridge.reconstruct.smoothing import fill_gaps
-from DECA_torch_bridge.reconstruct.sources import SourceFrame, chunks
+from DECA_torch_bridge.reconstruct.sources import SourceFrame
 from DECA_torch_bridge.reconstruct.track_step import Track
+from DECA_torch_bridge.state_dict import require_torch
 
 __all__ = [
     "FLAG_UNREADABLE",
     "ClipCodes",
     "ClipEncoder",
-    "DecaEncoder",
     "LandmarkEncoder",
+    "frame_flags",
+    "frames_of",
     "head_assets",
-    "load_deca",
     "make_encoder",
+    "original_size",
 ]
 
 FLAG_UNREADABLE = 8
 """Bit of a frame's flags, beside those of `fitting.clip_fit`: the picture could not be read."""
-
-_CROP = 224
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,87 +113,9 @@ class LandmarkEncoder:
             pose=fit.pose[rows].astype(np.float32),
             cam=crop_cameras(fit.camera[rows], tform).astype(np.float32),
             tform=tform,
-            original_size=_original_size(track),
+            original_size=original_size(track),
         )
-        return ClipCodes(codes, _flags(track, fit.flags[rows]), fit.residual_px[rows], fit.units_valid, fit.notes)
-
-
-class DecaEncoder:
-    """The published networks, on crops around the landmarks as the published code cuts them.
-
-    Args:
-      weights: Of the networks.
-      device: Where they run.
-      batch: Crops at a time.
-    """
-
-    def __init__(self, weights: DecaWeights, *, device: str = "cpu", batch: int = 16) -> None:
-        self._device, self._batch = torch.device(device), batch
-        self._coarse, self._detail = coarse_encoder(), detail_encoder()
-        self._coarse.load_state_dict(weights.E_flame)
-        self._detail.load_state_dict(weights.E_detail)
-        for network in (self._coarse, self._detail):
-            network.eval().to(self._device)
-
-    def speaker_shape(self, clips: Sequence[tuple[Track, Iterable[SourceFrame]]], *, neutral: bool) -> SpeakerShape:
-        """See `ClipEncoder`: the median over the frames with a face, of those that could be read."""
-        shapes = [self._encode(track, frames)["shape"][track.found & track.readable] for track, frames in clips]
-        joined = np.concatenate(shapes)
-        note = "" if neutral else "no neutral clip of the speaker: the shape may hold some of the expression"
-        return SpeakerShape(np.median(joined, axis=0), neutral, len(joined), note)
-
-    def encode(
-        self, track: Track, frames: Iterable[SourceFrame], shape: SpeakerShape | None, *, neutral: bool
-    ) -> ClipCodes:
-        """See `ClipEncoder`; frames without a face lie on the line between their neighbours."""
-        del neutral
-        found = track.found
-        codes = {
-            name: fill_gaps(value, track.frame_index, found) for name, value in self._encode(track, frames).items()
-        }
-        if shape is not None:
-            codes["shape"] = np.repeat(shape.coefficients[None].astype(np.float32), len(found), axis=0)
-        tform = crop_transforms(_filled_landmarks(track))
-        missing = np.where(found, 0, FLAG_MISSING).astype(np.uint8)
-        notes: tuple[str, ...] = (shape.note,) if shape is not None and shape.note else ()
-        if not found.all():
-            notes += (f"{int((~found).sum())} of {len(found)} frames without a face, interpolated",)
-        return ClipCodes(
-            CodeDict(
-                frame_index=track.frame_index,
-                tform=tform,
-                original_size=_original_size(track),
-                **codes,
-            ),
-            _flags(track, missing),
-            np.full(len(found), np.nan),
-            notes=notes,
-        )
-
-    def _encode(self, track: Track, frames: Iterable[SourceFrame]) -> dict[str, np.ndarray]:
-        tforms = crop_transforms(_filled_landmarks(track))
-        parts: list[dict[str, np.ndarray]] = []
-        start = 0
-        for chunk in chunks(iter(frames), self._batch):
-            some = tforms[start : start + len(chunk)]
-            crops = np.stack(
-                [
-                    warped(frame.image, frame.placement, tform[:2], _CROP)
-                    for frame, tform in zip(chunk, some, strict=True)
-                ]
-            )
-            parts.append(self._encode_crops(crops))
-            start += len(chunk)
-        if start != len(tforms):
-            raise BrokenMediaError(f"{start} frames where there were {len(tforms)} before: the file has changed")
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    @torch.no_grad()
-    def _encode_crops(self, crops: UInt8[np.ndarray, "b 224 224 3"]) -> dict[str, np.ndarray]:
-        images = torch.from_numpy(crops).to(self._device).float() / 255
-        coarse = split_coarse(self._coarse(images))._asdict()
-        coarse["detail"] = self._detail(images)
-        return {name: value.cpu().numpy() for name, value in coarse.items()}
+        return ClipCodes(codes, frame_flags(track, fit.flags[rows]), fit.residual_px[rows], fit.units_valid, fit.notes)
 
 
 def make_encoder(settings: EncoderSettings) -> ClipEncoder:
@@ -214,6 +130,9 @@ def make_encoder(settings: EncoderSettings) -> ClipEncoder:
 @functools.lru_cache(maxsize=1)
 def _make_encoder(encoder: str, assets: Path | None, table: str, device: str, batch: int) -> ClipEncoder:
     if encoder == "deca":
+        require_torch("--encoder deca")
+        from DECA_torch_bridge.reconstruct.deca_encoder import DecaEncoder, load_deca
+
         assert assets is not None
         return DecaEncoder(load_deca(assets), device=device, batch=batch)
     return LandmarkEncoder(head_assets(assets), table)
@@ -227,12 +146,6 @@ def head_assets(directory: Path | None) -> HeadAssets:
     return load_assets(directory)
 
 
-@functools.lru_cache(maxsize=1)
-def load_deca(assets: Path) -> DecaWeights:
-    """Returns DECA's weights; kept for later calls in the same process."""
-    return read_deca_model(assets / DECA_MODEL)
-
-
 def _dense(track: Track) -> Float[np.ndarray, "n 68 2"]:
     """Landmarks of every frame from the first to the last: frames that the source left out have none."""
     rows = track.frame_index - track.frame_index[0]
@@ -241,16 +154,14 @@ def _dense(track: Track) -> Float[np.ndarray, "n 68 2"]:
     return dense
 
 
-def _filled_landmarks(track: Track) -> Float[np.ndarray, "t 68 2"]:
-    return fill_gaps(track.landmarks.astype(np.float64), track.frame_index, track.found)
-
-
-def _original_size(track: Track) -> tuple[int, int] | None:
+def original_size(track: Track) -> tuple[int, int] | None:
+    """Returns width and height of the source's frames; None where they are not known."""
     height, width = track.size
     return (width, height) if height else None
 
 
-def _flags(track: Track, flags: UInt8[np.ndarray, " t"]) -> UInt8[np.ndarray, " t"]:
+def frame_flags(track: Track, flags: UInt8[np.ndarray, " t"]) -> UInt8[np.ndarray, " t"]:
+    """Returns the flags with those of unreadable pictures added."""
     unreadable: Bool[np.ndarray, " t"] = ~track.readable
     return flags | np.where(unreadable, FLAG_UNREADABLE, 0).astype(np.uint8)
 

@@ -127,6 +127,8 @@ def _codes(
 ) -> Statuses:
     statuses, tasks = {}, {}
     first = _first_numbers(related, tracks)
+    # Fewer clips than cores: a long video is often the only one.
+    threads = max(1, settings.runner.workers // len(items)) if settings.runner.runner == "local" and items else 1
     for item in items:
         shape = shapes.get(item.clip.speaker)
         problem = tracks[item.name]["problem"]
@@ -146,6 +148,7 @@ def _codes(
             settings.encoder,
             _placing(item, first[item.name], settings),
             work,
+            threads,
         )
     run_tasks("clips", list(tasks.values()), settings.runner, progress=progress)
     return statuses | {name: _status(task) for name, task in tasks.items()}

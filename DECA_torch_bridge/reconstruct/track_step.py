@@ -21,6 +21,7 @@ from data_prep.landmarks import LandmarkBackend, LandmarkSettings, make_backend
 from DECA_torch_bridge.reconstruct.folders import stored_codes_folder
 from DECA_torch_bridge.reconstruct.frame_bar import counted
 from DECA_torch_bridge.reconstruct.inputs import InputClip
+from DECA_torch_bridge.reconstruct.one_thread import one_thread
 from DECA_torch_bridge.reconstruct.settings import TrackSettings
 from DECA_torch_bridge.reconstruct.sources import SourceFrame, chunks, read_source, require_frames
 from DECA_torch_bridge.reconstruct.work import Step, Task, WorkFolder, digest
@@ -155,7 +156,8 @@ class TrackTask(Task):
         if self._has_codes():
             return np.full((len(chunk), 68, 2), np.nan, np.float32)
         backend = _backend(self.settings.landmarks)
-        return backend.landmarks68([frame.as_frame() for frame in chunk], self.item.clip)
+        with one_thread():  # the back end may have loaded PyTorch just now
+            return backend.landmarks68([frame.as_frame() for frame in chunk], self.item.clip)
 
 
 @functools.lru_cache(maxsize=1)

@@ -24,7 +24,7 @@ __all__ = ["Step", "Task", "WorkFolder", "digest"]
 
 Step = Literal["tracks", "speakers", "clips", "shards"]
 
-RECONSTRUCTION_VERSION = 2
+RECONSTRUCTION_VERSION = 3
 """Raised when equal inputs and settings give other results, so that old work is not taken up."""
 
 _LOG = logging.getLogger(__name__)

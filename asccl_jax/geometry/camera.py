@@ -9,9 +9,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["CROP_SIZE", "crop_pixels", "landmarks_in_image_space", "project", "to_image_space"]
+from asccl_jax.geometry.drawing_rules import CROP_SIZE
 
-CROP_SIZE = 224
+__all__ = ["crop_pixels", "landmarks_in_image_space", "project", "to_image_space"]
 
 
 def project(points: Float[Array, "b n 3"], camera: Float[Array, "b 3"]) -> Float[Array, "b n 3"]:

@@ -1,16 +1,8 @@
-"""Rasteriser: which triangle each pixel sees and where in it; barycentric coordinates have gradients, coverage none.
+"""Rasteriser in JAX: which triangle each pixel sees and where in it, by `drawing_rules`.
 
-Rules (those of PyTorch3D without blur or culling, and the ones that the published renders were made by):
-
-* x right, y down, both -1..1 from border to border; pixel (row r, column c) of an h x w picture is sampled at
-  x = -1 + (2c + 1)/w, y = -1 + (2r + 1)/h. Smaller z is nearer.
-* Barycentric coordinates are edge functions / (signed area + 1e-8). A pixel lies in a triangle where all three are
-  strictly positive; either winding is drawn. Depth is linear in them. The least depth wins, then the lower triangle.
-* Triangles with |area| <= 1e-8 or with a corner at z < 1e-8 are skipped, and so is a negative depth.
-
-Each triangle is tested against the pixels of its own bounding box, however many those are: pairs of triangle and pixel
-are laid out one after the other and worked off in a loop whose length follows from the data. Nothing is left out, and
-no size is assumed.
+Barycentric coordinates have gradients, coverage has none. Each triangle is tested against the pixels of its own
+bounding box, however many those are: pairs of triangle and pixel are laid out one after the other and worked off in a
+loop whose length follows from the data. Nothing is left out, and no size is assumed.
 """
 
 from __future__ import annotations
@@ -22,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int, Int32
 
+from asccl_jax.geometry.drawing_rules import BOX_MARGIN_PX, LEAST_AREA, NEAREST, pixel_centres
+
 __all__ = [
     "NOTHING",
     "Fragments",
@@ -30,7 +24,6 @@ __all__ = [
     "interpolate",
     "nearest_faces",
     "nothing_seen",
-    "pixel_centres",
     "rasterise",
     "seen_faces",
 ]
@@ -38,10 +31,6 @@ __all__ = [
 NOTHING = np.iinfo(np.int32).max
 """Depth key and triangle of a pixel that sees nothing, while the nearest are searched."""
 
-_LEAST_AREA = 1e-8
-_NEAREST = 1e-8
-# Rounding can move an edge by a millionth of a picture: pixels this far outside a triangle's box are tested as well.
-_BOX_MARGIN_PX = 1e-2
 _PAIRS_AT_ONCE = 1 << 15
 _UNKNOWN = -2
 """Triangle of the pixels of a mesh that is too much to draw."""
@@ -203,12 +192,6 @@ def interpolate(
     return _weighted(fragments.barycentric[..., None, :], jnp.moveaxis(values, -2, -1))
 
 
-def pixel_centres(count: int) -> Float32[np.ndarray, " n"]:
-    """Returns the centres of the pixels along one axis; on the host, since devices divide differently."""
-    index = np.arange(count, dtype=np.float32)
-    return np.float32(-1) + (2 * index + 1) / np.float32(count)
-
-
 def _gather_corners(values: Array, faces: Array | np.ndarray, face: Array) -> Float[Array, "b h w 3 k"]:
     """Values at the corners of what each pixel sees; of triangle 0 where it sees nothing."""
     if not len(faces):
@@ -228,7 +211,7 @@ def _edge(x: Array, y: Array, start: Array, end: Array) -> Array:
 
 def _weights(corners: Float[Array, "*b 3 k"], x: Float[Array, "*b"], y: Float[Array, "*b"]) -> Float[Array, "*b 3"]:
     first, second, third = (corners[..., corner, :2] for corner in range(3))
-    area = _edge(third[..., 0], third[..., 1], first, second) + _LEAST_AREA
+    area = _edge(third[..., 0], third[..., 1], first, second) + LEAST_AREA
     edges = [_edge(x, y, second, third), _edge(x, y, third, first), _edge(x, y, first, second)]
     return jnp.stack(edges, axis=-1) / area[..., None]
 
@@ -236,15 +219,15 @@ def _weights(corners: Float[Array, "*b 3 k"], x: Float[Array, "*b"], y: Float[Ar
 def _is_drawn(corners: Float32[Array, "f 9"]) -> Array:
     first, second, third = (corners[:, 3 * corner : 3 * corner + 2] for corner in range(3))
     area = _edge(third[:, 0], third[:, 1], first, second)
-    before_camera = (corners[:, 2::3] < _NEAREST).any(axis=1)
-    return (jnp.abs(area) > _LEAST_AREA) & ~before_camera & jnp.isfinite(corners).all(axis=1)
+    before_camera = (corners[:, 2::3] < NEAREST).any(axis=1)
+    return (jnp.abs(area) > LEAST_AREA) & ~before_camera & jnp.isfinite(corners).all(axis=1)
 
 
 def _box(positions: Float32[Array, "f 3"], count: int) -> tuple[Int32[Array, " f"], Int32[Array, " f"]]:
     """First pixel and number of pixels, along one axis, whose centres may lie in each triangle."""
     pixels = (positions + 1) * (count / 2) - 0.5
-    first = jnp.clip(jnp.ceil(pixels.min(axis=1) - _BOX_MARGIN_PX), 0, count)
-    last = jnp.clip(jnp.floor(pixels.max(axis=1) + _BOX_MARGIN_PX), -1, count - 1)
+    first = jnp.clip(jnp.ceil(pixels.min(axis=1) - BOX_MARGIN_PX), 0, count)
+    last = jnp.clip(jnp.floor(pixels.max(axis=1) + BOX_MARGIN_PX), -1, count - 1)
     return first.astype(jnp.int32), jnp.maximum(last - first + 1, 0).astype(jnp.int32)
 
 

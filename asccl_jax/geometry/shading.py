@@ -5,18 +5,9 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["LAMPS", "LAMP_BRIGHTNESS", "NORMAL_LIMIT", "SHAPE_GREY", "lamp_shading"]
+from asccl_jax.geometry.drawing_rules import LAMP_BRIGHTNESS, LAMPS
 
-LAMPS = tuple(
-    tuple(component / sum(c * c for c in direction) ** 0.5 for component in direction)
-    for direction in ((-1, 1, 1), (1, 1, 1), (-1, -1, 1), (1, -1, 1), (0, 0, 1))
-)
-"""Directions towards the five lamps, in the head's axes."""
-
-LAMP_BRIGHTNESS = 1.7
-SHAPE_GREY = 180 / 255
-NORMAL_LIMIT = 0.15
-"""Surfaces are drawn while their normal's z in image space is below this (0: edge-on, negative: to the camera)."""
+__all__ = ["lamp_shading"]
 
 
 def lamp_shading(normals: Float[Array, "*b 3"]) -> Float[Array, "*b"]:

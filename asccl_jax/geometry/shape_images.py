@@ -12,17 +12,14 @@ from jaxtyping import Array, Float, Int, Int32
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
 from asccl_jax.geometry import raster
-from asccl_jax.geometry.camera import CROP_SIZE, crop_pixels, to_image_space
+from asccl_jax.geometry.camera import crop_pixels, to_image_space
+from asccl_jax.geometry.drawing_rules import CROP_SIZE, DEPTH_OFFSET, NORMAL_LIMIT, SHAPE_GREY
 from asccl_jax.geometry.flame import contour_rows, joint_motions, joint_rotations, pose_feature, skin
 from asccl_jax.geometry.head_model import HeadModel
-from asccl_jax.geometry.shading import NORMAL_LIMIT, SHAPE_GREY, lamp_shading
+from asccl_jax.geometry.shading import lamp_shading
 from asccl_jax.geometry.vertex_normals import normal_sums, normals_from_sums
 
-__all__ = ["DEPTH_OFFSET", "ShapeRenderer"]
-
-# Upstream: added again, in place, before each of three draws (renderer.py); only the test for a near plane sees it.
-DEPTH_OFFSET = 10.0
-"""Added to z of image space, so that the head lies behind the near plane."""
+__all__ = ["ShapeRenderer"]
 
 _JAW = 2
 _JAW_FEATURE = slice(9 * (_JAW - 1), 9 * _JAW)

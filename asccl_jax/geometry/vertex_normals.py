@@ -6,11 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from asccl_jax.geometry.drawing_rules import LEAST_NORMAL
 from asccl_jax.norms import safe_norm
 
 __all__ = ["normal_sums", "normals_from_sums", "vertex_normals"]
-
-_LEAST_NORM = 1e-6
 
 
 def vertex_normals(vertices: Float[Array, "b n 3"], faces: Int[Array | np.ndarray, "f 3"]) -> Float[Array, "b n 3"]:
@@ -38,4 +37,4 @@ def normal_sums(
 
 def normals_from_sums(sums: Float[Array, "b n 3"]) -> Float[Array, "b n 3"]:
     """Returns sums of faces' normals divided by max(norm, 1e-6)."""
-    return sums / jnp.maximum(safe_norm(sums), _LEAST_NORM)
+    return sums / jnp.maximum(safe_norm(sums), LEAST_NORMAL)

@@ -19,7 +19,15 @@ from data_prep.synthetic.identity_basis import identity_basis
 from data_prep.synthetic.landmark_embedding import static_landmarks
 from data_prep.synthetic.skin_surface import JAW_LOOP, SkinSheet, build_skin
 
-__all__ = ["EXPRESSION_START", "IDENTITY_SIZE", "JOINTS", "HeadModel", "build_head", "rotation_matrix"]
+__all__ = [
+    "EXPRESSION_START",
+    "IDENTITY_SIZE",
+    "JOINTS",
+    "HeadModel",
+    "build_head",
+    "joint_transforms",
+    "rotation_matrix",
+]
 
 IDENTITY_SIZE = 300
 EXPRESSION_START = 300

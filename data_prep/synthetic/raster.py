@@ -13,10 +13,12 @@ from data_prep.compiled import compiled
 
 __all__ = ["average_blocks", "deform", "rasterise", "shade", "vertex_normals"]
 
+_LEAST_NORMAL = np.float32(1e-20)
+
 SKIN, EYE, MOUTH, TEETH, TONGUE, RIM, HAIR = range(7)
 
 
-@compiled(fastmath=True)
+@compiled(fastmath=True, nogil=True)
 def deform(rest, moving, fields, strengths, weights, transforms, out) -> None:
     """Writes posed vertices: blend shapes, then linear blend skinning.
 
@@ -50,9 +52,12 @@ def deform(rest, moving, fields, strengths, weights, transforms, out) -> None:
             out[vertex, axis] = total
 
 
-@compiled(fastmath=True)
-def vertex_normals(vertices, faces, out) -> None:
-    """Writes unit normals [n, 3]: the sum of the adjacent faces' normals, larger faces counting more."""
+@compiled(fastmath=True, nogil=True)
+def vertex_normals(vertices, faces, out, least=_LEAST_NORMAL) -> None:
+    """Writes unit normals [n, 3]: the sum of the adjacent faces' normals, larger faces counting more.
+
+    Sums shorter than `least`, in square metres, are divided by it.
+    """
     out[:] = 0
     for f in range(len(faces)):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -66,7 +71,7 @@ def vertex_normals(vertices, faces, out) -> None:
             out[corner, 2] += nz
     for n in range(len(out)):
         length = np.sqrt(out[n, 0] ** 2 + out[n, 1] ** 2 + out[n, 2] ** 2)
-        scale = np.float32(1.0) / max(length, np.float32(1e-20))
+        scale = np.float32(1.0) / max(length, least)
         out[n, 0] *= scale
         out[n, 1] *= scale
         out[n, 2] *= scale

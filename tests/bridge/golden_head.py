@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from asccl_jax.data.codes import CodeDict
 from DECA_torch_bridge.head_assets import HeadAssets
 from tests.parity.flame_deca import make_assets
 
-__all__ = ["golden_arrays", "golden_assets", "some_codes"]
+__all__ = ["golden_arrays", "golden_assets", "golden_codes", "some_codes"]
 
 _FILE = Path(__file__).resolve().parent.parent / "goldens" / "flame_deca_one.npz"
 
@@ -41,3 +42,12 @@ def some_codes(frames: int = 3) -> CodeDict:
         2 * np.arange(frames), numbers(100), numbers(50), pose, cam, numbers(50), numbers(9, 3), numbers(128), tform,
         (300, 200),
     )  # fmt: skip
+
+
+def golden_codes() -> CodeDict:
+    """The frame that the golden draws."""
+    golden = golden_arrays()
+    codes = some_codes(1)
+    return dataclasses.replace(
+        codes, shape=golden["in/shape"], exp=golden["in/exp"], pose=golden["in/pose"], cam=golden["in/cam"]
+    )

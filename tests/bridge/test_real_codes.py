@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from asccl_jax.data.codes import CodeDict
+from data_prep.head_fit.head_drawing import HeadRenderer
+from data_prep.head_fit.view import crop_view
 from DECA_torch_bridge.head_assets import builtin_assets
+from DECA_torch_bridge.head_export import head_model
 from DECA_torch_bridge.published_codes import read_published_codes, write_published_codes
-from DECA_torch_bridge.renderer import Renderer, fastest_backend
-from DECA_torch_bridge.view import crop_view
 from tests.bridge.golden_head import golden_assets
 
 FOLDER = Path(__file__).parents[3] / "shared" / "clips" / "codedict"
@@ -38,8 +39,7 @@ def test_all_fields_are_there_and_survive_both_files(codes: CodeDict, tmp_path: 
 
 @pytest.mark.parametrize("assets", [golden_assets, builtin_assets])
 def test_it_draws_a_head(codes: CodeDict, assets):
-    rasteriser, shader = fastest_backend()
-    renderer = Renderer(assets(), rasteriser=rasteriser, shader=shader)
+    renderer = HeadRenderer(head_model(assets()))
     renders = renderer.renders(codes, view=crop_view(codes))
     for name in ("nmfc", "shape", "landmarks"):
         assert np.isfinite(getattr(renders, name)).all(), name

@@ -4,8 +4,7 @@ import numpy as np
 import torch
 
 from DECA_torch_bridge.raster import Fragments, TorchRasteriser
-from DECA_torch_bridge.shading import TorchShader, harmonic_shading, lamp_shading, sample_texture
-from DECA_torch_bridge.shading_numba import NumbaShader
+from DECA_torch_bridge.shading import NumbaShader, TorchShader, harmonic_shading, lamp_shading, sample_texture
 from tests.bridge.golden_head import golden_arrays, golden_assets
 
 

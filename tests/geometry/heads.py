@@ -8,10 +8,10 @@ import numpy as np
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.geometry.head_model import HeadModel
+from data_prep.head_fit.head_drawing import HeadRenderer, Renders
+from data_prep.head_fit.view import crop_view
 from DECA_torch_bridge.head_assets import HeadAssets
 from DECA_torch_bridge.head_export import head_model
-from DECA_torch_bridge.renderer import Renderer, Renders, fastest_backend
-from DECA_torch_bridge.view import crop_view
 from tests.bridge.golden_head import golden_arrays, golden_assets
 
 __all__ = ["coefficients_of", "golden_head", "golden_template", "posed_codes", "renders_of"]
@@ -45,5 +45,4 @@ def posed_codes(template: CodeDict, coefficients: np.ndarray) -> CodeDict:
 
 
 def renders_of(assets: HeadAssets, codes: CodeDict, size: int) -> Renders:
-    rasteriser, shader = fastest_backend("cpu")
-    return Renderer(assets, rasteriser=rasteriser, shader=shader).renders(codes, view=crop_view(codes, size))
+    return HeadRenderer(head_model(assets)).renders(codes, view=crop_view(codes, size))

@@ -5,9 +5,9 @@ import numpy as np
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.geometry.face_box import landmark_box
 from asccl_jax.geometry.face_regions import lower_face
+from data_prep.head_fit.head_drawing import HeadRenderer
 from DECA_torch_bridge.head_assets import builtin_assets
 from DECA_torch_bridge.head_export import head_model
-from DECA_torch_bridge.renderer import Renderer, fastest_backend
 
 
 def template(camera):
@@ -17,9 +17,8 @@ def template(camera):
 
 def test_it_is_where_the_bridge_draws_lips_and_chin():
     assets = builtin_assets()
-    rasteriser, shader = fastest_backend()
     codes = template((8.0, 0.01, -0.01))
-    marks = Renderer(assets, rasteriser=rasteriser, shader=shader).renders(codes).landmarks[0]
+    marks = HeadRenderer(head_model(assets)).renders(codes).landmarks[0]
     left, top, right, bottom = landmark_box(marks)
     places = (marks + 0.5 - (left, top)) / (right - left, bottom - top)
     first_row, last_row, first_column, last_column = lower_face(head_model(assets), codes)

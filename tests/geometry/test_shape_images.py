@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from asccl_jax.errors import InputError
+from asccl_jax.geometry.drawing_rules import DEPTH_OFFSET
 from asccl_jax.geometry.flame import posed_head
-from asccl_jax.geometry.shape_images import DEPTH_OFFSET, ShapeRenderer
+from asccl_jax.geometry.shape_images import ShapeRenderer
+from data_prep.head_fit.view import crop_view
 from DECA_torch_bridge.camera import place_in_picture, to_image_space
 from DECA_torch_bridge.flame import Flame
 from DECA_torch_bridge.head_assets import builtin_assets
@@ -18,7 +20,6 @@ from DECA_torch_bridge.head_export import head_model
 from DECA_torch_bridge.raster import TorchRasteriser
 from DECA_torch_bridge.shading import TorchShader
 from DECA_torch_bridge.vertex_normals import vertex_normals
-from DECA_torch_bridge.view import crop_view
 from tests.bridge.golden_head import golden_assets
 from tests.geometry.heads import coefficients_of, golden_head, golden_template, posed_codes, renders_of
 

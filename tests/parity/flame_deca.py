@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_prep.head_fit.head_drawing import nmfc_colours
 from DECA_torch_bridge import camera, displacement, raster, rotations, shading
 from DECA_torch_bridge.detail_decoder import DetailDecoder
 from DECA_torch_bridge.flame import Flame
 from DECA_torch_bridge.head_assets import HeadAssets
-from DECA_torch_bridge.nmfc import nmfc_colours
 from DECA_torch_bridge.texture_space import TextureSpace
 from DECA_torch_bridge.vertex_normals import vertex_normals
 from tests.parity import recipe
@@ -156,7 +156,7 @@ def _head(golden: _Golden) -> dict[str, Tensor]:
         "proj/batch_orth_proj": camera.project(head.vertices, cam),
         "proj/trans_verts": camera.to_image_space(head.vertices, cam),
         "proj/landmarks2d": camera.landmarks_in_image_space(head.landmarks2d, cam),
-        "nmfc/vertex_colours": nmfc_colours(template),
+        "nmfc/vertex_colours": torch.from_numpy(nmfc_colours(template.numpy())),
         "mesh/vertex_normals": vertex_normals(head.vertices, golden.faces),
     }
 
@@ -209,7 +209,7 @@ def _rendered(golden: _Golden) -> dict[str, Tensor]:
     transformed = [vertex_normals(vertices, faces) for vertices in pushed]
     space = _texture_space(golden)
     shader = shading.TorchShader()
-    colours = nmfc_colours(golden.tensor("model/v_template"))
+    colours = torch.from_numpy(nmfc_colours(golden.tensor("model/v_template").numpy()))
     shape = shader.paint(drawn[1], faces, normals, transformed[1][..., 2], colours)
     # Upstream: NMFC is drawn from the mesh moved once more, behind the mask of the shape image.
     nmfc = raster.interpolate(drawn[2], faces, colours[None]) * shape.front[..., None]

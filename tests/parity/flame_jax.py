@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from asccl_jax.geometry import camera, flame, raster, rotations
-from asccl_jax.geometry.shading import NORMAL_LIMIT, SHAPE_GREY, lamp_shading
+from asccl_jax.geometry.drawing_rules import NORMAL_LIMIT, SHAPE_GREY
+from asccl_jax.geometry.shading import lamp_shading
 from asccl_jax.geometry.vertex_normals import vertex_normals
 from DECA_torch_bridge.head_export import head_model
 from tests.parity.flame_deca import exactly_drawn, make_assets

@@ -9,7 +9,8 @@ from DECA_torch_bridge.deca_model import DecaWeights
 from DECA_torch_bridge.detail_decoder import DetailDecoder
 from DECA_torch_bridge.encoders import coarse_encoder, detail_encoder, split_coarse
 from DECA_torch_bridge.fitting.clip_fit import SpeakerShape
-from DECA_torch_bridge.reconstruct.encoders import FLAG_UNREADABLE, DecaEncoder, make_encoder
+from DECA_torch_bridge.reconstruct.deca_encoder import DecaEncoder
+from DECA_torch_bridge.reconstruct.encoders import FLAG_UNREADABLE, make_encoder
 from DECA_torch_bridge.reconstruct.face_template import TEMPLATE
 from DECA_torch_bridge.reconstruct.pictures import warped
 from DECA_torch_bridge.reconstruct.settings import EncoderSettings

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from asccl_jax.data.codes import CodeDict
+from data_prep.head_fit.head_drawing import HeadRenderer, Renders
 from DECA_torch_bridge.head_assets import builtin_assets
-from DECA_torch_bridge.renderer import Renderer, Renders, fastest_backend
+from DECA_torch_bridge.head_export import head_model
 
 SIZE = 224
 
@@ -33,9 +34,7 @@ def codes_of(frames: int, *, open_mouth: bool) -> CodeDict:
 
 @functools.cache
 def renders_of(frames: int, *, open_mouth: bool) -> Renders:
-    rasteriser, shader = fastest_backend()
-    renderer = Renderer(builtin_assets(), rasteriser=rasteriser, shader=shader)
-    return renderer.renders(codes_of(frames, open_mouth=open_mouth))
+    return HeadRenderer(head_model(builtin_assets())).renders(codes_of(frames, open_mouth=open_mouth))
 
 
 def write_clip(folder: Path, *, frames: int, open_mouth: bool, missing: tuple[int, ...] = ()) -> Path:

@@ -1,4 +1,7 @@
-"""The shader of `shading` compiled for the CPU: one pass over the pixels, same NMFC and shape image to the bit."""
+"""Compiled kernels that draw a head by `asccl_jax.geometry.drawing_rules`: pixels, light, colours; one core a picture.
+
+Without fast arithmetic, so that they give the last bit of what torch's rasteriser and shader give on a CPU.
+"""
 # ruff: noqa: ANN001, ANN202 -- numba infers the arrays' types; docstrings name their shapes.
 # mypy: disable-error-code="no-untyped-def"
 
@@ -6,16 +9,23 @@ from __future__ import annotations
 
 import numba
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
+from asccl_jax.geometry.drawing_rules import (
+    BOX_MARGIN_PX,
+    LAMP_BRIGHTNESS,
+    LAMPS,
+    LEAST_AREA,
+    NEAREST,
+    NORMAL_LIMIT,
+    SHAPE_GREY,
+)
 from data_prep.compiled import compiled
-from DECA_torch_bridge.raster import Fragments
-from DECA_torch_bridge.shading import LAMP_BRIGHTNESS, LAMPS, NORMAL_LIMIT, SHAPE_GREY, HeadImages
 
-__all__ = ["NumbaShader"]
+__all__ = ["fill", "paint", "paint_detail", "place"]
 
+_AREA = np.float32(LEAST_AREA)
+_NEAR = np.float32(NEAREST)
+_MARGIN = BOX_MARGIN_PX
 _LAMPS = np.array(LAMPS, np.float32)
 _BRIGHTNESS = np.float32(LAMP_BRIGHTNESS)
 _GREY = np.float32(SHAPE_GREY)
@@ -24,56 +34,72 @@ _ZERO, _ONE = np.float32(0), np.float32(1)
 _HALF = np.float32(0.5)
 
 
-class NumbaShader:
-    """One core, float32, no gradients."""
-
-    def paint(
-        self,
-        fragments: Fragments,
-        faces: Int[Tensor, "f 3"],
-        normals: Float[Tensor, "b n 3"],
-        facing: Float[Tensor, "b n"],
-        colours: Float[Tensor, "n 3"],
-    ) -> HeadImages:
-        """Returns NMFC and shape image; see `shading.Shader`."""
-        face, weights = _host(fragments.face), _host(fragments.barycentric)
-        triangles, towards, turned, paint = (_host(values) for values in (faces, normals, facing, colours))
-        nmfc, shape = np.empty((*face.shape, 3), np.float32), np.empty((*face.shape, 3), np.float32)
-        front = np.empty(face.shape, np.bool_)
-        for frame in range(len(face)):
-            _paint(
-                face[frame], weights[frame], triangles, towards[frame], turned[frame], paint,
-                nmfc[frame], shape[frame], front[frame],
-            )  # fmt: skip
-        return HeadImages(torch.from_numpy(nmfc), torch.from_numpy(shape), torch.from_numpy(front))
-
-    def paint_detail(
-        self,
-        fragments: Fragments,
-        texture_faces: Int[Tensor, "f 3"],
-        texture_positions: Float[Tensor, "m 2"],
-        texture_normals: Float[Tensor, "b s s 3"],
-        front: Bool[Tensor, "b h w"],
-    ) -> Float[Tensor, "b h w 3"]:
-        """Returns the shape image with normals from texture space; see `shading.Shader`."""
-        face, weights = _host(fragments.face), _host(fragments.barycentric)
-        triangles, positions, texture, drawn = (
-            _host(values) for values in (texture_faces, texture_positions, texture_normals, front)
-        )
-        image = np.empty((*face.shape, 3), np.float32)
-        for frame in range(len(face)):
-            _paint_detail(
-                face[frame], weights[frame], triangles, positions, texture[frame], drawn[frame], image[frame]
-            )  # fmt: skip
-        return torch.from_numpy(image)
-
-
-def _host(values: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(values.detach().numpy())
+@compiled(nogil=True)
+def place(vertices, matrix, out) -> None:
+    """Fills out [n, 3] with picture coordinates of vertices [n, 3]; matrix [3, 4] has a row for each of x, y and z."""
+    for n in range(len(vertices)):
+        x, y, z = vertices[n, 0], vertices[n, 1], vertices[n, 2]
+        for axis in range(3):
+            out[n, axis] = matrix[axis, 0] * x + matrix[axis, 1] * y + matrix[axis, 2] * z + matrix[axis, 3]
 
 
 @compiled(nogil=True)
-def _paint(face, weights, faces, normals, facing, colours, nmfc, shape, front):
+def fill(points, faces, x, y, face, weights, depth) -> None:
+    """Fills face [h, w], weights [h, w, 3] and depth [h, w] from points [n, 3] and faces [f, 3]."""
+    height, width = face.shape
+    face[:] = -1
+    weights[:] = 0
+    depth[:] = np.inf
+    for f in range(len(faces)):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ax, ay, az = points[a, 0], points[a, 1], points[a, 2]
+        bx, by, bz = points[b, 0], points[b, 1], points[b, 2]
+        cx, cy, cz = points[c, 0], points[c, 1], points[c, 2]
+        if az < _NEAR or bz < _NEAR or cz < _NEAR:
+            continue
+        area = (cx - ax) * (by - ay) - (cy - ay) * (bx - ax)
+        # Also refuses what is not a number.
+        if not abs(area) > _AREA or not np.isfinite(az + bz + cz):
+            continue
+        first_column, last_column = _box(min(ax, bx, cx), max(ax, bx, cx), width)
+        first_row, last_row = _box(min(ay, by, cy), max(ay, by, cy), height)
+        positive = area > _ZERO
+        area += _AREA
+        for row in range(first_row, last_row + 1):
+            py = y[row]
+            a_part = (py - by) * (cx - bx)
+            b_part = (py - cy) * (ax - cx)
+            c_part = (py - ay) * (bx - ax)
+            for column in range(first_column, last_column + 1):
+                px = x[column]
+                wa = (px - bx) * (cy - by) - a_part
+                wb = (px - cx) * (ay - cy) - b_part
+                wc = (px - ax) * (by - ay) - c_part
+                if positive:
+                    if wa <= _ZERO or wb <= _ZERO or wc <= _ZERO:
+                        continue
+                elif wa >= _ZERO or wb >= _ZERO or wc >= _ZERO:
+                    continue
+                wa, wb, wc = wa / area, wb / area, wc / area
+                here = wa * az + wb * bz + wc * cz
+                if here < depth[row, column] and here >= _ZERO and wa > _ZERO and wb > _ZERO and wc > _ZERO:
+                    depth[row, column] = here
+                    face[row, column] = f
+                    weights[row, column, 0] = wa
+                    weights[row, column, 1] = wb
+                    weights[row, column, 2] = wc
+
+
+@numba.njit(inline="always")
+def _box(low, high, count):
+    """First and last pixel along one axis whose centre may lie in a triangle."""
+    first = np.ceil((np.float64(low) + 1) * (count / 2) - 0.5 - _MARGIN)
+    last = np.floor((np.float64(high) + 1) * (count / 2) - 0.5 + _MARGIN)
+    return int(min(max(first, 0.0), float(count))), int(min(max(last, -1.0), count - 1.0))
+
+
+@compiled(nogil=True)
+def paint(face, weights, faces, normals, facing, colours, nmfc, shape, front) -> None:
     """Fills nmfc [h, w, 3], shape [h, w, 3] and front [h, w] from what the pixels see and values at the vertices."""
     height, width = face.shape
     for row in range(height):
@@ -102,7 +128,7 @@ def _paint(face, weights, faces, normals, facing, colours, nmfc, shape, front):
 
 
 @compiled(nogil=True)
-def _paint_detail(face, weights, faces, positions, texture, front, image):
+def paint_detail(face, weights, faces, positions, texture, front, image) -> None:
     """Fills image [h, w, 3] by normals of texture [s, s, 3], looked up bilinearly, 0 beyond its borders."""
     height, width = face.shape
     size = len(texture)

@@ -5,16 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import torch
 from jaxtyping import Float
-from torch import Tensor
-from torch.nn import functional
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
-from DECA_torch_bridge.camera import CROP_SIZE
+from asccl_jax.geometry.drawing_rules import CROP_SIZE
 
-__all__ = ["View", "aligned_view", "crop_view", "source_view", "warp"]
+__all__ = ["View", "aligned_view", "crop_view", "source_view"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,28 +65,3 @@ def aligned_view(codes: CodeDict, matrices: Float[np.ndarray, "t 2 3"], size: in
         [source_view(codes).placement, np.tile(np.array([0.0, 0.0, 1.0]), (len(codes), 1, 1))], axis=1
     )
     return View((size, size) if isinstance(size, int) else size, matrices @ to_source)
-
-
-def warp(images: Float[Tensor, "t h w k"], view: View) -> Float[Tensor, "t y x k"]:
-    """Returns pictures of the crop warped into a view, bilinear, 0 outside: how the published renders were placed.
-
-    Drawing into the view is sharper; this is for reproducing what exists.
-
-    Args:
-      images: Pictures of the 224-pixel crop.
-      view: Where they go.
-    """
-    height, width = images.shape[1:3]
-    matrices = torch.from_numpy(view.placement).to(images.device)
-    bottom = matrices.new_tensor([0.0, 0.0, 1.0]).expand(len(matrices), 1, 3)
-    inverse = torch.linalg.inv(torch.cat([matrices, bottom], dim=1))[:, :2]
-    rows, columns = (torch.arange(count, dtype=torch.float64, device=images.device) for count in view.size)
-    places = torch.stack(
-        [columns.expand(len(rows), -1), rows[:, None].expand(-1, len(columns)), torch.ones(*view.size).to(inverse)],
-        dim=-1,
-    )
-    taken = torch.einsum("hwk,tck->thwc", places, inverse)
-    scale = taken.new_tensor([2 / width, 2 / height])
-    grid = ((taken + 0.5) * scale - 1).to(images.dtype)
-    warped = functional.grid_sample(images.movedim(-1, 1), grid, mode="bilinear", align_corners=False)
-    return warped.movedim(1, -1)

@@ -1,0 +1,1 @@
+"""Heads in video: posed and drawn without torch."""
