@@ -49,7 +49,7 @@ class Rasteriser(Protocol):
         """Returns what each pixel sees.
 
         Args:
-          vertices: Picture coordinates as above.
+          vertices: Picture coordinates of `drawing_rules`.
           faces: Triangles of every mesh of the batch.
           size: Side of a square picture, or height and width, in pixels.
         """

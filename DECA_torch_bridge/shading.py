@@ -1,4 +1,4 @@
-"""Shading of rasterised heads: spherical harmonics, the lamps of shape images, and NMFC, in plain torch.
+"""Shading of rasterised heads by torch: spherical harmonics, the lamps of shape images, and NMFC.
 
 Images are channels last, float32, 0..1 (0 where nothing is seen).
 """

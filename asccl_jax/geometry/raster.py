@@ -69,7 +69,7 @@ def rasterise(
     """Returns what each pixel sees of a batch of meshes with common triangles.
 
     Args:
-      vertices: Picture coordinates as above.
+      vertices: Picture coordinates of `drawing_rules`.
       faces: Triangles of every mesh.
       size: Height and width of the picture in pixels.
     """

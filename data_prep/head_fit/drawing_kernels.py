@@ -1,6 +1,6 @@
 """Compiled kernels that draw a head by `asccl_jax.geometry.drawing_rules`: pixels, light, colours; one core a picture.
 
-Without fast arithmetic, so that they give the last bit of what torch's rasteriser and shader give on a CPU.
+Compiled without fast maths: bit for bit what torch's rasteriser and shader give on a CPU.
 """
 # ruff: noqa: ANN001, ANN202 -- numba infers the arrays' types; docstrings name their shapes.
 # mypy: disable-error-code="no-untyped-def"

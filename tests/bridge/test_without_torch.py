@@ -20,6 +20,7 @@ for command in COMMANDS.values():
 table, output = map(Path, sys.argv[1:])
 common = ["--landmarks", "precomputed", "--landmark-table", "synthetic", "--workers", "1", "--quiet"]
 assert main(["precompute", str(table), "--output", str(output / "records"), *common]) == 0
+assert main(["precompute", str(table), "--output", str(output / "on-gpu"), *common, "--device", "cuda"]) == 2
 chosen = ["--clip", "Ann/neutral/s1", "--expression-of", "Ann/neutral/s1"]
 assert main(["edit", str(output / "records"), *chosen, "--output", str(output / "edited")]) == 0
 (codes,) = (output / "records" / "codes").glob("*.npz")
@@ -33,5 +34,6 @@ def test_the_main_path_needs_no_torch(tmp_path):
     command = [sys.executable, "-c", PROGRAM, str(table), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+    assert "--device cuda needs PyTorch" in result.stderr
     drawn, edited = (sorted(path.name for path in (tmp_path / name / "nmfc").iterdir()) for name in ("drawn", "edited"))
     assert drawn == edited == ["000000.png", "000001.png"]
