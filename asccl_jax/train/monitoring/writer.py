@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +15,21 @@ from types import TracebackType
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
 
 from asccl_jax.data.atomic import write_atomically
 from asccl_jax.errors import writing
 from asccl_jax.metrics_file import METRICS_FILE, PICTURES, read_metrics
+
+# tensorboardX imports torch wherever it is installed: half the time that training takes to start, for nothing.
+_hidden = {} if "torch" in sys.modules else {"torch": None}
+sys.modules.update(_hidden)  # type: ignore[arg-type]
+try:
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.summary_pb2 import Summary
+finally:
+    for _name in _hidden:
+        del sys.modules[_name]
 
 __all__ = ["ScalarWriter", "trim_metrics"]
 

@@ -1,6 +1,8 @@
 """Metrics on disk: one JSON a line, trimmed to the restored step, also after a kill in the middle of a line."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 from PIL import Image
@@ -67,3 +69,14 @@ def test_pictures_become_files_and_events(tmp_path):
         for value in event.summary.value
     ]
     assert found == [(12, "frames", 6, 9)]
+
+
+def test_torch_is_not_imported_though_it_is_installed():
+    program = (
+        "import importlib.util, sys; import asccl_jax.train.monitoring.writer\n"
+        "assert 'torch' not in sys.modules and importlib.util.find_spec('tensorboardX')\n"
+        "sys.modules['torch'] = torch = type(sys)('torch')\n"
+        "import importlib; importlib.reload(asccl_jax.train.monitoring.writer)\n"
+        "assert sys.modules['torch'] is torch\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
