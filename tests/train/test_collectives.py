@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import pytest
 
 from asccl_jax.bench.__main__ import main
-from asccl_jax.bench.hlo_collectives import KINDS, Tally, count_collectives
+from asccl_jax.bench.hlo_collectives import Tally, count_collectives
 from asccl_jax.models.convolution import convolve
 from asccl_jax.models.convolution_forms import FEW_FEATURES, WIDE_MAP
 from asccl_jax.train.sharding import data_mesh, replicated, split_over_data
 from tests.launched import ROOT
-from tests.train.scaled import scaled
 
 PROGRAM = """\
 HloModule jit_update, entry_computation_layout={(f32[4]{0})->f32[4]{0}}
@@ -58,18 +57,6 @@ def test_loops_branches_calls_tuples_and_asynchronous_starts_are_counted_as_they
     }
 
 
-def counts(run):
-    return {kind: run.collectives[kind].count for kind in KINDS if run.collectives[kind].count}
-
-
-@pytest.mark.slow
-def test_with_batch_norm_groups_on_one_device_a_step_is_one_all_reduce_on_any_number_of_devices():
-    assert counts(scaled(1)) == {}
-    for devices in (2, 4, 8):
-        assert counts(scaled(devices)) == {"all-reduce": 1}
-    assert scaled(2).collectives == scaled(8).collectives
-
-
 def test_the_gradient_of_a_wide_convolution_which_takes_row_by_row_is_added_up_once():
     mesh = data_mesh(8)
     image = jax.ShapeDtypeStruct((8, WIDE_MAP, WIDE_MAP, 3), jnp.float32)
@@ -82,25 +69,6 @@ def test_the_gradient_of_a_wide_convolution_which_takes_row_by_row_is_added_up_o
     program = jax.jit(jax.grad(total), in_shardings=shardings).lower(kernel, image).compile().as_text()
     assert " while(" in program
     assert count_collectives(program)["all-reduce"].count == 1
-
-
-@pytest.mark.slow
-def test_groups_over_devices_cost_an_all_reduce_a_layer():
-    run = scaled(8, groups=4)  # two images a device
-    assert counts(run).keys() == {"all-reduce"}
-    assert run.collectives["all-reduce"].count > 40
-
-
-@pytest.mark.slow
-def test_a_split_state_is_gathered_once_and_no_activation_travels():
-    run, whole = scaled(8, fsdp=4), scaled(8)
-    assert counts(run).keys() == {"all-gather", "all-reduce"}
-    # One gathering an array that is split; forward and backward pass share it.
-    assert run.collectives["all-gather"].count == run.split_arrays
-    assert run.collectives["all-gather"].bytes < whole.collectives["all-reduce"].bytes
-    # Gradients: first among those that share a state, then each its part with the others; norms and scalars after.
-    assert run.collectives["all-reduce"].count <= 4
-    assert run.collectives["all-reduce"].bytes < 1.3 * whole.collectives["all-reduce"].bytes
 
 
 @pytest.mark.slow
