@@ -63,7 +63,8 @@ def asccl_loss(
     The metric knows faces as they fill their box. Of whole frames say where the source's face is, by its 68 landmarks:
 
     >>> landmarks = jax.random.uniform(jax.random.key(3), (1, 68, 2), minval=8, maxval=40)
-    >>> correlation, _ = asccl_loss(metric, generated, source, jax.random.key(2), face_box=landmark_box(landmarks))
+    >>> box = landmark_box(landmarks)
+    >>> correlation, _ = jax.jit(asccl_loss)(metric, generated, source, jax.random.key(2), face_box=box)
 
     Works under `jit`, `grad` and `vmap`. The gradient reaches `query_image` only: neither the key image, nor the
     metric's weights, nor its statistics move.
