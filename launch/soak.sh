@@ -5,7 +5,7 @@
 #   --minutes M   how long (default 30); every fault is tried once at least
 #   --seed S      seed of the random moments (default: a new one, which is printed)
 #   --only NAME   try this fault alone; repeatable. An unknown name lists them
-#   --toy         train a task of three weights wherever it does: more tries a minute
+#   --toy         train a task of a few weights wherever it does: more tries a minute
 #   --output DIR  where soak.md and soak.json go (default runs/faults)
 # Exit status: 0, or 1 if a fault was not made up for, 2 for bad arguments.
 # Example: bash launch/soak.sh --minutes 10 --only kill --only corrupt-record

@@ -34,12 +34,21 @@ def bucket():
         yield address
 
 
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    """Folder of the programs that launched runs compile: all of a session, of every worker, share it."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    (folder / "compiled").mkdir(exist_ok=True)
+    return folder / "compiled"
+
+
 @pytest.fixture(scope="module")
-def launch(tmp_path_factory):
-    """Starts `python -m asccl_jax.main` on a smoke recipe; one compilation serves all runs of a file."""
+def launch(compiled):
+    """Starts `python -m asccl_jax.main` on a smoke recipe."""
     from tests.launched import Launcher
 
-    return Launcher(tmp_path_factory.mktemp("cache"))
+    return Launcher(compiled)
 
 
 @pytest.fixture

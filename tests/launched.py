@@ -1,6 +1,7 @@
 """Training runs as processes of their own: started on a smoke recipe, watched, and read back exactly."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -79,6 +80,14 @@ def losses(workdir):
     """All that a run logged but its speed, line by line, exactly."""
     lines = read_metrics(workdir / "metrics.jsonl")
     return [{name: value for name, value in line.items() if not name.startswith("speed/")} for line in lines]
+
+
+def cut_off(workdir, copy, *, step):
+    """Makes `copy` what `kill -9` leaves of a run whose newest checkpoint is of `step`, with lines of later steps."""
+    shutil.copytree(workdir, copy)
+    for path in (copy / "checkpoints").iterdir():
+        if path.name.isdigit() and int(path.name) > step:
+            shutil.rmtree(path)
 
 
 def last_step(workdir):

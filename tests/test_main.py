@@ -1,16 +1,12 @@
-"""Training from the command line: every way it ends, and that it goes on exactly wherever it was cut off."""
+"""Training from the command line: every way it ends, and that it goes on exactly."""
 
 import functools
 import json
 import logging
-import random
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 
 import jax
 import jax.numpy as jnp
@@ -21,17 +17,20 @@ from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.frozen_metric import FrozenMetric, load_metric, save_metric
 from asccl_jax.geometry.head_model import HEAD_NAME
 from asccl_jax.main import main
-from asccl_jax.metrics_file import read_metrics, read_summary
+from asccl_jax.metrics_file import read_summary
 from asccl_jax.settings import MetricSettings
 from asccl_jax.train.checkpoints.checkpoint import Checkpoints
+from asccl_jax.train.recipes import recipe
 from asccl_jax.train.recipes.command_line import parse
 from asccl_jax.train.recipes.config_entries import plain_config
 from asccl_jax.types import TrainState
 from data_prep.synthetic.tracks import TrackSetSettings, write_track_set
 from DECA_torch_bridge.head_assets import builtin_assets
 from DECA_torch_bridge.head_export import export_head
-from tests.launched import ROOT, finish, finish_all, last_step, losses, wait_for_step
+from tests.faults.checkpoints import differing_arrays, newest_step
+from tests.launched import ROOT, cut_off, finish, losses
 from tests.tasks.drawn import drawn_variables
+from tests.train import toy
 from tests.train.tiny_records import write_tiny_records
 
 # ml_collections loads recipes the old way; its affair.
@@ -42,8 +41,8 @@ pytestmark = [
 
 RECIPE = str(ROOT / "configs/asccl.py")
 MANIPULATOR_RECIPE = str(ROOT / "configs/manipulator.py")
-FIRST_STEPS = 4
-"""After which rounding has grown beyond what a test can tell from an error, for most of what is logged."""
+KEPT = ("--config.keep_checkpoints=4",)
+"""All that a smoke run saves."""
 
 
 @pytest.fixture(scope="module")
@@ -82,17 +81,34 @@ def train_manipulator(launch, tracks):
     return functools.partial(launch, MANIPULATOR_RECIPE, **{"data.dir": tracks})
 
 
-@pytest.fixture(scope="module", params=["train", "train_manipulator"])
-def train_any(request):
-    """Starts training of each task in turn."""
-    return request.getfixturevalue(request.param)
+@pytest.fixture(scope="module")
+def trained(train, tmp_path_factory):
+    """A finished run of the metric, which keeps all its checkpoints, and what it wrote to stdout and stderr."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    status, output, errors = finish(train(workdir, *KEPT, "--config.report_groups=2"))
+    assert status == 0, errors
+    return workdir, output, errors
+
+
+@pytest.fixture(scope="module")
+def under_the_metric(train_manipulator, start):
+    """Starts training of the manipulator, which the metric joins after three steps."""
+    words = (f"--config.mesh.metric={start}", "--config.mesh.frames_per_step=2", "--config.mesh.first_step=3")
+    return lambda workdir, *more: train_manipulator(workdir, *KEPT, *words, *more)
+
+
+@pytest.fixture(scope="module")
+def trained_manipulator(under_the_metric, tmp_path_factory):
+    """A finished run of the manipulator, likewise."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    status, output, errors = finish(under_the_metric(workdir, "--config.report_groups=1"))
+    assert status == 0, errors
+    return workdir, output, errors
 
 
 @pytest.mark.slow
-def test_smoke_trains_reports_and_a_diverging_continuation_leaves_it_intact(train, tmp_path):
-    workdir = tmp_path / "run"
-    status, output, errors = finish(train(workdir, "--config.report_groups=2"))
-    assert status == 0, errors
+def test_smoke_trains_and_reports(trained):
+    workdir, output, errors = trained
     assert "trained to step 8" in output
     for name in ("report/report.html", "best/metric.json", "last/metric.json", "initial/metric.json", "tensorboard"):
         assert (workdir / name).exists(), name
@@ -111,105 +127,12 @@ def test_smoke_trains_reports_and_a_diverging_continuation_leaves_it_intact(trai
     held_out = {line["step"]: line["eval/nce"] for line in lines if "eval/nce" in line}
     assert sorted(held_out) == [0, 4, 8]
     assert load_metric(workdir).settings.image_size == 64
-
-    status, _, errors = finish(train(workdir, "--config.steps=40", "--config.learning_rate=1e38"))
-    assert status == 1
-    assert "is not finite" in errors or " is nan at step" in errors or " is inf at step" in errors
-    assert "Traceback" not in errors
-    assert (workdir / "checkpoints/8").is_dir()
-    assert losses(workdir)[: len(lines)] == lines
     assert np.isfinite(load_metric(workdir / "last").variables["params"]["trunk"]["stem"]["conv"]["kernel"]).all()
 
 
 @pytest.mark.slow
-def test_losses_go_on_exactly_after_kill_9_and_sigterm_at_any_moment(train_any, tmp_path):
-    words = ("--config.steps=60", "--config.checkpoint_every=7", "--config.evaluate_every=25")
-    undisturbed = tmp_path / "undisturbed"
-    status, _, errors = finish(train_any(undisturbed, *words))
-    assert status == 0, errors
-
-    workdir, moments = tmp_path / "disturbed", random.Random()
-    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
-        process = train_any(workdir, *words)
-        begun = last_step(workdir)
-        wait_for_step(process, workdir, begun + moments.randint(3, 12))
-        time.sleep(moments.uniform(0, 0.1))
-        process.send_signal(number)
-        status, _, errors = finish(process)
-        if number == signal.SIGTERM:
-            assert status == 128 + signal.SIGTERM, errors
-            assert "stopped by SIGTERM after step" in errors
-            assert "Traceback" not in errors
-        else:
-            assert status == -signal.SIGKILL
-    status, output, errors = finish(train_any(workdir, *words))
-    assert status == 0, errors
-    assert "trained to step 60" in output
-    assert losses(workdir) == losses(undisturbed)  # bit for bit: one program, one order of data, one stream of keys
-
-
-def assert_two_processes_told_of_themselves(workdir):
-    """Each has a row in the summary and a profile, and lines of scalars name the one that waits longest for input."""
-    figures = read_summary(workdir)["processes"]
-    assert [row["process"] for row in figures] == [0, 1]
-    assert {row["host"] for row in figures} == {socket.gethostname()}
-    assert all(row["step_s"] > row["input_wait_s"] > 0 for row in figures)
-    # The first line comes before any step without compilation has ended.
-    lines = [line for line in read_metrics(workdir / "metrics.jsonl") if "speed/step_s" in line]
-    assert [line["step"] for line in lines] == list(range(lines[0]["step"], last_step(workdir) + 1))
-    for line in lines:
-        assert line["speed/slowest_process"] in (0, 1)
-        # The slowest is gathered in single precision.
-        assert line["speed/slowest_step_input_wait_s"] > 0.999 * line["speed/input_wait_s"]
-    for index in (0, 1):
-        assert list((workdir / f"profile/process{index}").rglob("*.xplane.pb")), index
-
-
-@pytest.mark.slow
-def test_two_processes_train_to_the_numbers_of_one_and_stop_together_on_sigterm(train_any, tmp_path):
-    words = ("--config.evaluate_every=3", "--config.checkpoint_every=1000")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
-    common = (*words, "--config.steps=1000", "--multihost", f"--coordinator={address}", "--num_processes=2")
-    common = (*common, "--profile=1")
-    processes = [train_any(tmp_path / "two", *common, f"--process_id={index}") for index in (0, 1)]
-    wait_for_step(processes[0], tmp_path / "two", FIRST_STEPS)
-    processes[1].send_signal(signal.SIGTERM)
-    ends = finish_all(processes)
-    assert [status for status, *_ in ends] == [128 + signal.SIGTERM] * 2, ends
-    assert_two_processes_told_of_themselves(tmp_path / "two")
-    # One process goes on from where two stopped: neither the state nor the order of data depends on their number.
-    steps = last_step(tmp_path / "two") + 2
-    for workdir in (tmp_path / "two", tmp_path / "one"):
-        status, _, errors = finish(train_any(workdir, *words, f"--config.steps={steps}"))
-        assert status == 0, errors
-
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert [line["step"] for line in two] == [line["step"] for line in one]
-    assert all(found.keys() == expected.keys() for expected, found in zip(one, two, strict=True))
-    # Two halves of a batch are summed in another order. Training scalars differ by some 1e-5 at first and grow apart
-    # from step to step (a gradient's norm by 4 % at the eleventh), so how late the signal came decides how far.
-    for expected, found in zip(one, two, strict=True):
-        for name, value in expected.items():
-            if expected["step"] <= FIRST_STEPS:
-                # Scores under the running statistics of a few steps amplify, a share of hits moves by whole hits.
-                tolerance = 0.02 if "top1" in name else 5e-3 if name.startswith("eval/") else 1e-3
-            elif name.endswith("/loss"):
-                tolerance = 0.02
-            else:
-                continue
-            where = f"{name} of step {expected['step']}"
-            np.testing.assert_allclose(found[name], value, rtol=tolerance, atol=tolerance, err_msg=where)
-
-
-@pytest.mark.slow
-def test_a_manipulator_trains_under_a_metric_and_reports_what_it_does_to_the_truth(train_manipulator, start, tmp_path):
-    workdir = tmp_path / "run"
-    words = (f"--config.mesh.metric={start}", "--config.mesh.frames_per_step=2", "--config.report_groups=1")
-    words += ("--config.mesh.first_step=3",)
-    status, output, errors = finish(train_manipulator(workdir, *words))
-    assert status == 0, errors
+def test_a_manipulator_trains_under_a_metric_and_reports_what_it_does_to_the_truth(trained_manipulator):
+    workdir, output, errors = trained_manipulator
     assert "trained to step 8" in output
     assert "Traceback" not in errors
     for name in ("report/report.html", "report/scores.json", "best/manipulator.json", "last", "initial"):
@@ -221,6 +144,20 @@ def test_a_manipulator_trains_under_a_metric_and_reports_what_it_does_to_the_tru
     scores = json.loads((workdir / "report/scores.json").read_text())
     assert scores["clips"] == 1
     assert scores["rows"][0]["figures"]["mouth_error_mm"]["value"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("run", "again"), [("trained", "train"), ("trained_manipulator", "under_the_metric")])
+def test_a_run_that_was_cut_off_goes_on_exactly(request, run, again, tmp_path):
+    """That it is so wherever real processes are killed is for tests/faults, on a task that compiles in a second."""
+    (undisturbed, *_), workdir = request.getfixturevalue(run), tmp_path / "run"
+    cut_off(undisturbed, workdir, step=4)
+    status, output, errors = finish(request.getfixturevalue(again)(workdir, *KEPT))
+    assert status == 0, errors
+    assert "going on from checkpoint 4 in" in errors
+    assert "trained to step 8" in output
+    assert losses(workdir) == losses(undisturbed)  # bit for bit: one program, one order of data, one stream of keys
+    assert differing_arrays(workdir / "checkpoints/8", undisturbed / "checkpoints/8") == []
 
 
 @pytest.fixture
@@ -352,6 +289,22 @@ def test_a_workdir_in_which_another_run_trains_ends_with_status_2_and_stays_as_i
     assert status == 2
     assert errors == [f"error: --workdir {tmp_path / 'run'}: another run works there; wait for it, or end it"]
     assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_diverging_continuation_ends_with_status_1_and_leaves_the_run_intact(run_here, tmp_path, monkeypatch):
+    runs = iter([toy.experiment(steps=4), toy.experiment(steps=20, learning_rate=1e38)])
+    monkeypatch.setattr(recipe, "build_experiment", lambda config: next(runs))
+    words = ("--config.report_groups=0",)
+    assert run_here(*words) == (0, [])
+    lines, last = losses(tmp_path / "run"), (tmp_path / "run/last/w.json").read_text()
+    status, (error,) = run_here(*words)
+    assert status == 1
+    assert re.search(
+        r"error: training stopped: toy/.* is (nan|inf) at step [56]; checkpoint 4 and last/ are good", error
+    )
+    assert newest_step(tmp_path / "run/checkpoints") == 4
+    assert losses(tmp_path / "run")[: len(lines)] == lines
+    assert (tmp_path / "run/last/w.json").read_text() == last
 
 
 def test_help_explains_and_ends_with_status_0(capsys):

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.launched import ROOT, finish, finish_all, give_up, losses, wait_for_step
+from asccl_jax.metrics_file import read_metrics, read_summary
+from tests.launched import ROOT, finish, finish_all, give_up, last_step, losses, wait_for_step
 
 pytestmark = pytest.mark.slow
 
@@ -169,8 +170,25 @@ def test_processes_that_do_not_come_are_one_line_and_status_75(pair, index, said
     assert re.search(said, line)
 
 
-def test_ctrl_c_to_one_process_stops_both_politely(pair):
-    run = pair("run")
+def assert_both_told_of_themselves(workdir):
+    """Each has a row in the summary and a profile, and lines of scalars name the one that waits longest for input."""
+    figures = read_summary(workdir)["processes"]
+    assert [row["process"] for row in figures] == [0, 1]
+    assert {row["host"] for row in figures} == {socket.gethostname()}
+    assert all(row["step_s"] > row["input_wait_s"] > 0 for row in figures)
+    # The first line comes before any step without compilation has ended.
+    lines = [line for line in read_metrics(workdir / "metrics.jsonl") if "speed/step_s" in line]
+    assert [line["step"] for line in lines] == list(range(lines[0]["step"], last_step(workdir) + 1))
+    for line in lines:
+        assert line["speed/slowest_process"] in (0, 1)
+        # The slowest is gathered in single precision.
+        assert line["speed/slowest_step_input_wait_s"] > 0.999 * line["speed/input_wait_s"]
+    for index in (0, 1):
+        assert list((workdir / f"profile/process{index}").rglob("*.xplane.pb")), index
+
+
+def test_ctrl_c_to_one_process_stops_both_politely_with_the_figures_of_both(pair):
+    run = pair("run", "--profile=1")
     wait_for_step(run.processes[0], run.workdir, 4)
     run.processes[1].send_signal(signal.SIGINT)
     ends = run.finish()
@@ -179,6 +197,7 @@ def test_ctrl_c_to_one_process_stops_both_politely(pair):
     assert "Traceback" not in ends[0][2] + ends[1][2]
     saved = max(int(path.name) for path in (run.workdir / "checkpoints").iterdir() if path.name.isdigit())
     assert f"stopped by SIGTERM after step {saved}, all saved" in ends[0][2]
+    assert_both_told_of_themselves(run.workdir)
 
 
 def test_a_supervised_pair_stops_politely_and_does_not_start_again(pair):

@@ -84,7 +84,7 @@ def _parser():
     parser.add_argument("--seed", type=int, help="seed of the random moments (default: a new one, which is printed)")
     parser.add_argument("--only", metavar="NAME", action="append", help="try this fault alone; repeatable")
     parser.add_argument(
-        "--toy", action="store_true", help="train a task of three weights wherever it does: more tries a minute"
+        "--toy", action="store_true", help="train a task of a few weights wherever it does: more tries a minute"
     )
     parser.add_argument(
         "--output", metavar="DIR", type=Path, default=Path("runs/faults"), help="where the results go (runs/faults)"

@@ -18,7 +18,7 @@ class TrainingFault(abc.ABC):
       name: Of the scenario, as `--only` takes it.
       what: What is done, for the table.
       processes: How many train in the run that it strikes.
-      needs_metric: Whether the toy does not do, which has no records, no learning rate and next to no weights.
+      needs_metric: Whether the toy does not do, which has neither records nor a learning rate.
     """
 
     name: str

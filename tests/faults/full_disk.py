@@ -39,7 +39,6 @@ def small_disk(folder):
 class FullWhileSaving(TrainingFault):
     name = "disk-full-in-save"
     what = "disk filled up to 24 KB; a save meets its end"
-    needs_metric = True
 
     def strike(self, run, attempt, moments):
         if os.path.ismount(run.disk):

@@ -71,8 +71,14 @@ class TrainingRun:
         self.attempt = None
         self._logs = (folder / "logs" / f"{number:03d}" for number in itertools.count())
 
-    def start(self, *words, around=()):
-        """Kills what is running of it and starts its command: further words at the end, around it another module's."""
+    def start(self, *words, around=(), pause_s=_TOY_PAUSE_S):
+        """Kills what is running of it and starts its command.
+
+        Args:
+          *words: More of them, at the end.
+          around: Another module that runs it, and what that is given.
+          pause_s: Time of a step of the toy.
+        """
         self.end()
         logs = next(self._logs)
         program = [sys.executable, "-m", *map(str, around), self.program]
@@ -89,7 +95,7 @@ class TrainingRun:
                 "--",
                 *words,
             ]
-        self.attempt = Attempt(command, logs, environment=_environment(program, self.devices))
+        self.attempt = Attempt(command, logs, environment=_environment(program, self.devices, pause_s))
         return self.attempt
 
     def running(self):
@@ -117,7 +123,7 @@ class TrainingRun:
 
     def train_undisturbed(self):
         """Runs the command to its end, all checkpoints kept."""
-        end = self.start(f"--config.keep_checkpoints={self.steps}").finish(patience_s=_WHOLE_RUN_S)
+        end = self.start(f"--config.keep_checkpoints={self.steps}", pause_s=0).finish(patience_s=_WHOLE_RUN_S)
         require(end.status == 0, f"the undisturbed run ended with status {end.status}:\n{end.log[-3000:]}")
 
     def compare(self, undisturbed):
@@ -161,13 +167,13 @@ class TrainingRun:
         return words + [f"--config.{name}={value}" for name, value in entries.items()]
 
 
-def _environment(program, devices):
+def _environment(program, devices, pause_s):
     return {
         **os.environ,
         # Half the time to compile, the same mathematics.
         "XLA_FLAGS": f"--xla_backend_optimization_level=0 --xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
-        "TOY_PAUSE_S": str(_TOY_PAUSE_S),
+        "TOY_PAUSE_S": str(pause_s),
         # What local_cluster.sh starts; and the modules of this checkout, wherever another one is installed.
         "ASCCL_TRAIN_PROGRAM": shlex.join(program),
         "PYTHONPATH": str(ROOT),

@@ -89,15 +89,20 @@ def environment(repository, *, path=None, **more):
 
 
 def start(repository, script, *words, **settings):
-    return subprocess.Popen(
-        [shutil.which("bash"), f"launch/{script}.sh", *map(str, words)],
-        cwd=repository,
-        env=environment(repository, **settings),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    # Bash cannot trap what was ignored when it began, as SIGHUP is under `nohup`; a handler is not handed down.
+    before = signal.signal(signal.SIGHUP, lambda *_: None)
+    try:
+        return subprocess.Popen(
+            [shutil.which("bash"), f"launch/{script}.sh", *map(str, words)],
+            cwd=repository,
+            env=environment(repository, **settings),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def launch(repository, script, *words, timeout=PATIENCE_S, **settings):

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import signal
 import sys
 import time
@@ -11,7 +10,6 @@ import pytest
 
 from asccl_jax.metrics_file import read_metrics
 from tests.launch.scripts import PATIENCE_S, ROOT, checkout, launch, start, wait_for
-from tests.train.tiny_records import write_tiny_records
 
 
 @pytest.fixture(scope="module")
@@ -108,19 +106,13 @@ def test_a_second_signal_kills(repository, tmp_path):
 
 @pytest.mark.slow
 def test_training_in_two_processes_stops_politely_and_goes_on(tmp_path):
-    """Of training itself tests/test_main.py knows more; here signals reach both processes at once."""
-    records = write_tiny_records(tmp_path / "records")
-    settings = {
-        "ASCCL_TRAIN_PROGRAM": f"{sys.executable} -m asccl_jax.main",
-        "XLA_FLAGS": "--xla_backend_optimization_level=0",
-    }
-    entries = {"data.dir": records, "steps": 400, "checkpoint_every": 400, "evaluate_every": 400, "report_groups": 0}
-    entries["compilation_cache_dir"] = tmp_path / "cache"
-    flags = [f"--config={ROOT / 'configs/asccl.py'}:smoke", f"--workdir={tmp_path / 'run'}"]
-    flags += [f"--config.{name}={value}" for name, value in entries.items()]
-    words = (2, f"--log-dir={tmp_path / 'logs'}", "--", *flags)
+    """Of training itself others know more; here signals reach both processes at once."""
+    settings = {"ASCCL_TRAIN_PROGRAM": f"{sys.executable} -m tests.train.toy_training", "TOY_PAUSE_S": "0.05"}
+    entries = {"checkpoint_every": 400, "evaluate_every": 400, "report_groups": 0, "compilation_cache_dir": ""}
+    words = [2, f"--log-dir={tmp_path / 'logs'}", "--", f"--config={ROOT / 'configs/asccl.py'}:smoke"]
+    words += [f"--workdir={tmp_path / 'run'}", *(f"--config.{name}={value}" for name, value in entries.items())]
 
-    process = start(ROOT, "local_cluster", *words, **settings)
+    process = start(ROOT, "local_cluster", *words, "--config.steps=400", **settings)
     while process.poll() is None and len(read_metrics(tmp_path / "run/metrics.jsonl")) < 3:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
@@ -128,10 +120,9 @@ def test_training_in_two_processes_stops_politely_and_goes_on(tmp_path):
     assert process.returncode == 143, errors + (tmp_path / "logs/host-0.log").read_text()
     (stopped,) = re.findall(r"stopped by SIGTERM after step (\d+)", (tmp_path / "logs/host-0.log").read_text())
 
-    more = [*words[:-1], words[-1]]
-    more[more.index(f"--config.steps={entries['steps']}")] = f"--config.steps={int(stopped) + 1}"
-    status, output, errors = launch(ROOT, "local_cluster", *more, timeout=600, **settings)
-    assert status == 0, errors + shlex.join(map(str, more)) + output
+    more = f"--config.steps={int(stopped) + 1}"
+    status, output, errors = launch(ROOT, "local_cluster", *words, more, timeout=600, **settings)
+    assert status == 0, errors + output
     assert f"going on from checkpoint {stopped}" in output
     assert f"trained to step {int(stopped) + 1}" in output
     assert "Traceback" not in output

@@ -65,8 +65,9 @@ def test_nonsense_is_refused(words, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_whole_rehearsal_small(tmp_path, monkeypatch):
+def test_the_whole_rehearsal_small(compiled, tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    (tmp_path / "compiled").symlink_to(compiled)  # other tests train the same network
     assert main(["--clips", "14", "--frames", "8", "--workers", "1", "--output", str(tmp_path)]) == 0
     report = json.loads((tmp_path / "rehearsal.json").read_text())
     assert (report["clips"], report["frames"], report["clip pairs"]) == (14, 14 * 8, 12)

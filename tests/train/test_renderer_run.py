@@ -2,11 +2,8 @@
 
 import functools
 import logging
-import random
 import re
-import signal
 import socket
-import time
 
 import jax
 import numpy as np
@@ -18,9 +15,12 @@ from asccl_jax.main import main
 from asccl_jax.saved_renderer import load_renderer
 from asccl_jax.settings import MetricSettings
 from asccl_jax.train.checkpoints.saved_arrays import read_arrays
+from asccl_jax.train.recipes.command_line import parse
+from asccl_jax.train.recipes.recipe import build_experiment
 from tests.data.painted_clips import write_subject
 from tests.evals.talking_records import write_talking_records
-from tests.launched import ROOT, finish, finish_all, last_step, losses, wait_for_step
+from tests.faults.checkpoints import differing_arrays
+from tests.launched import ROOT, cut_off, finish, finish_all, losses
 from tests.tasks.drawn import drawn_variables
 from tests.train.tiny_records import write_tiny_records
 
@@ -56,15 +56,26 @@ def train(launch, records, metric):
     return functools.partial(launch, RECIPE, **{"data.dir": records, "metric.path": metric})
 
 
+KEPT = ("--config.keep_checkpoints=4",)
+"""All that a smoke run saves."""
+
+
 def step_losses(workdir):
     return [line for line in losses(workdir) if "renderer/loss" in line]
 
 
-@pytest.mark.slow
-def test_a_renderer_trains_under_a_metric_draws_and_reports(train, tmp_path):
-    workdir = tmp_path / "run"
-    status, output, errors = finish(train(workdir, "--config.report_groups=1"))
+@pytest.fixture(scope="module")
+def trained(train, tmp_path_factory):
+    """A finished run, which keeps all its checkpoints, and what it wrote to stdout and stderr."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    status, output, errors = finish(train(workdir, *KEPT, "--config.report_groups=1"))
     assert status == 0, errors
+    return workdir, output, errors
+
+
+@pytest.mark.slow
+def test_a_renderer_trains_under_a_metric_draws_and_reports(trained):
+    workdir, output, errors = trained
     assert "trained to step 8" in output
     assert "Traceback" not in errors and "what is trained on" not in errors
     for name in ("report/report.html", "report/drawn.png", "best/renderer.json", "last", "initial"):
@@ -86,29 +97,19 @@ def test_a_renderer_trains_under_a_metric_draws_and_reports(train, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_goes_on_exactly_after_kill_9_and_sigterm_at_any_moment(train, tmp_path):
-    # Sequences of two chunks from the second epoch on: a run is cut off within one too, whose last frames it keeps.
-    words = ("--config.steps=24", "--config.checkpoint_every=3", "--config.evaluate_every=10")
-    undisturbed = tmp_path / "undisturbed"
-    status, _, errors = finish(train(undisturbed, *words))
+def test_a_run_that_was_cut_off_within_a_sequence_goes_on_exactly(train, trained, tmp_path):
+    # Sequences of two chunks from the second update on: the fifth takes second chunks, which go on from the frames
+    # that the state keeps.
+    (undisturbed, *_), workdir = trained, tmp_path / "run"
+    cut_off(undisturbed, workdir, step=4)
+    status, output, errors = finish(train(workdir, *KEPT))
     assert status == 0, errors
-
-    workdir, moments = tmp_path / "disturbed", random.Random()
-    for number in (signal.SIGKILL, signal.SIGTERM):
-        process = train(workdir, *words)
-        wait_for_step(process, workdir, last_step(workdir) + moments.randint(3, 7))
-        time.sleep(moments.uniform(0, 0.1))
-        process.send_signal(number)
-        status, _, errors = finish(process)
-        assert status == (128 + number if number == signal.SIGTERM else -number), errors
-    status, _, errors = finish(train(workdir, *words))
-    assert status == 0, errors
-    assert "going on from checkpoint" in errors
+    assert "going on from checkpoint 4 in" in errors
+    assert "trained to step 8" in output
     assert losses(workdir) == losses(undisturbed)  # bit for bit: one program, one order of data, one stream of keys
-    mine, other = (load_renderer(path / "last").params for path in (workdir, undisturbed))
-    jax.tree.map(np.testing.assert_array_equal, mine, other)
+    assert differing_arrays(workdir / "checkpoints/8", undisturbed / "checkpoints/8") == []
     drawn = [{path.name: path.read_bytes() for path in (one / "pictures").iterdir()} for one in (workdir, undisturbed)]
-    assert len(drawn[0]) == 3 and drawn[0] == drawn[1]
+    assert len(drawn[0]) == 2 and drawn[0] == drawn[1]
 
 
 @pytest.mark.slow
@@ -146,15 +147,17 @@ def test_two_processes_compute_the_numbers_and_the_gradients_of_one(train, tmp_p
         assert apart <= 0.01 * length + 1e-5, f"{name}: {apart} apart on {length}"
 
 
-@pytest.mark.slow
-def test_a_published_folder_trains_without_a_metric_and_says_so(train, tmp_path):
+def test_a_published_folder_trains_without_a_metric_and_says_so(tmp_path, caplog):
     subject = write_subject(tmp_path / "subject", {"000001": range(12), "000002": range(12)})
-    words = (f"--config.data.dir={subject}", "--config.metric.path=", "--config.steps=2")
-    status, _, errors = finish(train(tmp_path / "run", *words))
-    assert status == 0, errors
-    assert "no metric (config.metric.path)" in errors
-    (*_, last) = step_losses(tmp_path / "run")
-    assert "renderer/metric" not in last and "renderer/perceptual" not in last and last["renderer/adversarial"] > 0
+    with caplog.at_level("WARNING", "asccl_jax"):
+        built = build_experiment(parse([f"--config={RECIPE}:smoke", f"--config.data.dir={subject}"]).config)
+    assert "no metric (config.metric.path)" in caplog.text
+    batch = next(built.batches)
+    built.batches.close()
+    state = jax.eval_shape(built.task.init, jax.random.key(0))
+    _, scalars = jax.eval_shape(built.task.update, state, batch)
+    assert "renderer/adversarial" in scalars
+    assert not {"renderer/metric", "renderer/perceptual"} & scalars.keys()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A task of three weights and its data: the loop's behaviour without a network to compile."""
+"""A task of a few weights and its data: the loop's behaviour without a network to compile."""
 
 import json
 

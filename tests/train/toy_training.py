@@ -15,6 +15,9 @@ from pathlib import Path
 from asccl_jax import main
 from asccl_jax.train.fault_tolerance import ends
 
+WIDTH = 4096
+"""Weights, so that a checkpoint is larger than all that is logged between two."""
+
 
 class PacedBatches:
     """This process's rows of the toy's batches, at a pace that leaves time to interfere."""
@@ -50,7 +53,7 @@ def build_experiment(config):
     from tests.train.toy import experiment
 
     names = ("steps", "evaluate_every", "checkpoint_every", "keep_checkpoints")
-    toy = experiment(**{name: config[name] for name in names})
+    toy = experiment(width=WIDTH, **{name: config[name] for name in names})
     batches = PacedBatches(toy.batches, jax.process_index(), jax.process_count())
 
     def held_out():

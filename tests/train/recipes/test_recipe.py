@@ -6,7 +6,9 @@ import inspect
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -125,6 +127,35 @@ def of_task(task, directory, **changes):
     config.data.dir = str(directory)
     config.update_from_flattened_dict(changes)
     return build_experiment(config)
+
+
+def write_data(task, directory):
+    """Data for a task's smoke recipe."""
+    if task == "asccl":
+        write_tiny_records(directory)
+    elif task == "manipulator":
+        names = ("A/neutral/1", "A/sad/1", "held/neutral/1", "held/sad/1")
+        write_tracks(directory, {name: codes(range(40)) for name in names})
+    else:
+        clips = {"train": {"A/neutral/1": range(12), "A/sad/1": range(12)}}
+        clips["validation"] = {"A/neutral/2": range(7), "A/happy/2": range(7)}
+        write_talking_records(directory, clips)
+
+
+@pytest.mark.parametrize("task", ["asccl", "manipulator", "renderer"])
+def test_processes_share_each_batch_and_what_is_held_out(task, tmp_path, monkeypatch):
+    write_data(task, tmp_path / "data")
+
+    def seen_by(index, count):
+        monkeypatch.setattr(jax, "process_index", lambda: index)
+        monkeypatch.setattr(jax, "process_count", lambda: count)
+        experiment = of_task(task, tmp_path / "data", batch_size=4)
+        batches = [next(experiment.batches) for _ in range(3)]
+        experiment.batches.close()
+        return batches, list(experiment.held_out())
+
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), seen_by(0, 2), seen_by(1, 2))
+    jax.tree.map(np.testing.assert_array_equal, joined, seen_by(0, 1))
 
 
 def read_all(experiment, batches=6):
