@@ -94,6 +94,7 @@ def trained(train, tmp_path_factory):
 def under_the_metric(train_manipulator, start):
     """Starts training of the manipulator, which the metric joins after three steps."""
     words = (f"--config.mesh.metric={start}", "--config.mesh.frames_per_step=2", "--config.mesh.first_step=3")
+    words += ("--config.mesh.modes=('latent',)",)  # the less to compile
     return lambda workdir, *more: train_manipulator(workdir, *KEPT, *words, *more)
 
 
