@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy.lib import format as npy_format
 
-from asccl_jax.data.atomic import atomic_file
 from asccl_jax.errors import InputError
+from asccl_jax.work import atomic_file
+from data_prep.synthetic.paint import paint_skin
 from data_prep.synthetic.people import sample_person
-from data_prep.synthetic.texture import paint_skin
 from DECA_torch_bridge.uv_charts import SKIN_BOX
 
 __all__ = ["ALBEDO_SIZE", "built_in_albedo", "read_albedo", "write_albedo"]

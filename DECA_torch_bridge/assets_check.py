@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, exit_on_input_error
-from asccl_jax.outputs import require_writable_file
+from asccl_jax.work import require_writable_file, sole_writer
 from DECA_torch_bridge import flame_files
 from DECA_torch_bridge.flame_files import DECA_MODEL
 from DECA_torch_bridge.head_assets import load_assets, write_builtin_assets

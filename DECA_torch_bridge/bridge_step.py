@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from asccl_jax.bench.worker import StepOptions, serve
+from asccl_jax.bench.harness import StepOptions, serve
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.records import RecordWriter
 from asccl_jax.data.schema import RenderRecord
-from asccl_jax.geometry.drawing_rules import DEPTH_OFFSET
-from data_prep.crop import encode_jpeg
+from asccl_jax.head.drawing_rules import DEPTH_OFFSET
 from data_prep.head_fit.head_drawing import HeadRenderer, Renderer, image_u8, nmfc_colours
 from data_prep.head_fit.view import crop_view
+from data_prep.media.crop import encode_jpeg
 from DECA_torch_bridge.camera import place_in_picture, to_image_space
 from DECA_torch_bridge.encoders import IMAGE_SIZE, coarse_encoder
 from DECA_torch_bridge.fitting.clip_fit import LandmarkFitter
@@ -200,7 +200,7 @@ STAGES: dict[str, Callable[[_Bench], tuple[Step, int]]] = {
 
 
 def build(options: StepOptions) -> tuple[Callable[[int, str], None], dict[str, Any], Callable[[], dict[str, Any]]]:
-    """Returns the steps, description and closing measurements that `asccl_jax.bench.worker.serve` asks for."""
+    """Returns the steps, description and closing measurements that `asccl_jax.bench.harness.serve` asks for."""
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
     bench = _Bench(options)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from asccl_jax.geometry.drawing_rules import CROP_SIZE
+from asccl_jax.head.drawing_rules import CROP_SIZE
 
 __all__ = [
     "crop_pixels",

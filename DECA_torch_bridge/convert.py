@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from asccl_jax.convert.manipulator import (
+from asccl_jax.convert.manipulator_entries import (
     settings_from_state_dicts,
     state_dicts_from_variables,
     variables_from_state_dicts,
 )
-from asccl_jax.convert.metric import (
+from asccl_jax.convert.metric_entries import (
     flax_from_arcface,
     flax_from_state_dict,
     recognise,
@@ -20,12 +20,11 @@ from asccl_jax.convert.metric import (
     state_dict_from_flax,
 )
 from asccl_jax.errors import InputError, exit_on_input_error
-from asccl_jax.frozen_metric import load_metric, save_metric
 from asccl_jax.models.correlation import FrozenMetric
 from asccl_jax.models.manipulator import NETWORKS
-from asccl_jax.outputs import require_writable_file
-from asccl_jax.saved_manipulator import Manipulator, load_manipulator, save_manipulator
 from asccl_jax.settings import MetricSettings
+from asccl_jax.weights import Manipulator, load_manipulator, load_metric, save_manipulator, save_metric
+from asccl_jax.work import require_writable_file
 from DECA_torch_bridge.convert_face_networks import add_face_networks
 from DECA_torch_bridge.convert_renderer import add_renderer, add_vgg
 from DECA_torch_bridge.state_dict import read_state_dict, read_state_dicts, write_state_dict, write_state_dicts

@@ -7,15 +7,9 @@ import hashlib
 import sys
 from pathlib import Path
 
-from asccl_jax.convert.face_networks import arcface_of_keys, face_variables
+from asccl_jax.convert.face_network_entries import arcface_of_keys, face_variables
 from asccl_jax.errors import InputError
-from asccl_jax.saved_face_network import (
-    FACE_NETWORK_FILES,
-    FaceNetwork,
-    face_module,
-    module_settings,
-    save_face_network,
-)
+from asccl_jax.weights import FACE_NETWORK_FILES, FaceNetwork, face_module, module_settings, save_face_network
 from DECA_torch_bridge.convert_renderer import check_target
 from DECA_torch_bridge.state_dict import read_state_dict
 

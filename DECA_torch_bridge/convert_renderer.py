@@ -7,17 +7,16 @@ import re
 import sys
 from pathlib import Path
 
-from asccl_jax.convert.renderer import (
+from asccl_jax.convert.renderer_entries import (
     FILE_NAMES,
     params_from_state_dicts,
     settings_from_state_dicts,
     state_dicts_from_params,
+    vgg_from_state_dict,
 )
-from asccl_jax.convert.vgg import vgg_from_state_dict
 from asccl_jax.errors import InputError
 from asccl_jax.models.vgg import Vgg
-from asccl_jax.saved_renderer import Renderer, load_renderer, save_renderer
-from asccl_jax.saved_vgg import save_vgg
+from asccl_jax.weights import Renderer, load_renderer, save_renderer, save_vgg
 from DECA_torch_bridge.state_dict import read_state_dict, write_state_dict
 
 __all__ = ["add_renderer", "add_vgg", "check_target"]

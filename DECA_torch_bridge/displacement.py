@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from asccl_jax.geometry.drawing_rules import LEAST_NORMAL
+from asccl_jax.head.drawing_rules import LEAST_NORMAL
 
 __all__ = ["detail_normals", "displace", "grid_faces"]
 

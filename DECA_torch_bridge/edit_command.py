@@ -19,18 +19,16 @@ from jaxtyping import UInt8
 
 from asccl_jax.data.aligned_frames import decode_picture
 from asccl_jax.data.codes import CodeDict
-from asccl_jax.data.dataset_reader import open_records
-from asccl_jax.data.growing_folder import file_facts, growing_folder, is_made
-from asccl_jax.data.manifest import FrameIndex, Manifest, read_manifest
+from asccl_jax.data.dataset import open_records
+from asccl_jax.data.hold_outs import reported_split
+from asccl_jax.data.manifest import FrameIndex, Manifest, find_twins, read_manifest
 from asccl_jax.data.records import file_sha256
 from asccl_jax.data.schema import RenderRecord
-from asccl_jax.data.sole_writer import sole_writer
-from asccl_jax.data.test_speakers import reported_split
-from asccl_jax.data.track_list import clip_file_name
-from asccl_jax.data.twins import find_twins
+from asccl_jax.data.tracks import clip_file_name
 from asccl_jax.errors import InputError, exit_on_input_error, writing
-from asccl_jax.geometry.eyes import draw_eyes, edited_eye_points, eye_points
-from asccl_jax.infer.prefetch import prefetched
+from asccl_jax.head.face_points import draw_eyes, edited_eye_points, eye_points
+from asccl_jax.infer.rendering import prefetched
+from asccl_jax.work import file_facts, growing_folder, is_made, sole_writer
 from data_prep.head_fit.head_drawing import Renderer, image_u8
 from data_prep.head_fit.view import View
 from DECA_torch_bridge.reconstruct.drawing import make_renderer

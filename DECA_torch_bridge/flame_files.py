@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import scipy.sparse
 
-from asccl_jax.data.atomic import atomic_file, write_atomically
 from asccl_jax.errors import InputError
+from asccl_jax.work import atomic_file, write_atomically
 from DECA_torch_bridge.albedo_model import read_albedo, write_albedo
 from DECA_torch_bridge.safe_pickle import load_object_npy, load_pickle
 from DECA_torch_bridge.wavefront import read_textured_mesh, write_textured_mesh

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from asccl_jax.errors import writing
-from asccl_jax.geometry.head_model import HeadModel, save_head_model
+from asccl_jax.head.flame import HeadModel, save_head_model
 from data_prep.synthetic.head import EXPRESSION_START
 from DECA_torch_bridge.head_assets import HeadAssets
 
@@ -45,7 +45,7 @@ def head_model(assets: HeadAssets) -> HeadModel:
 
 
 def export_head(assets: HeadAssets, path: Path) -> None:
-    """Writes a head for JAX; `asccl_jax.geometry.head_model.load_head_model` reads it.
+    """Writes a head for JAX; `asccl_jax.head.flame.load_head_model` reads it.
 
     Raises:
       WriteError: The disk is full, or access is denied; what was there is as it was.

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from asccl_jax.data.sole_writer import sole_writer
-from asccl_jax.data.test_speakers import TEST_SPEAKERS
-from asccl_jax.data.track_list import LIST_NAME, TrackEntry, TrackList, codes_path, write_track_list
+from asccl_jax.data.hold_outs import TEST_SPEAKERS
+from asccl_jax.data.tracks import LIST_NAME, TrackEntry, TrackList, codes_path, write_track_list
 from asccl_jax.errors import InputError, exit_on_input_error
-from asccl_jax.file_names import name_hash, readable
-from data_prep.clips import Problem
+from asccl_jax.paths import name_hash, readable
+from asccl_jax.work import sole_writer
+from data_prep.media.clips import Problem
 from DECA_torch_bridge.track_layouts import ImportedClip, find_clips
 
 __all__ = ["hold_out", "import_tracks", "main"]

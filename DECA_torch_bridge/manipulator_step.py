@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from asccl_jax.bench.worker import StepOptions, serve
-from asccl_jax.manipulator_settings import ManipulatorSettings
+from asccl_jax.bench.harness import StepOptions, serve
+from asccl_jax.settings import ManipulatorSettings
 from DECA_torch_bridge.manipulator_twin import ManipulatorTwin, TwinBatch, train_step
 
 __all__ = ["build"]
@@ -20,7 +20,7 @@ _LEARNING_RATE = 1e-4
 
 
 def build(options: StepOptions) -> tuple[Callable[[int, str], None], dict[str, Any], Callable[[], dict[str, Any]]]:
-    """Returns the steps, description and closing measurements that `asccl_jax.bench.worker.serve` asks for."""
+    """Returns the steps, description and closing measurements that `asccl_jax.bench.harness.serve` asks for."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

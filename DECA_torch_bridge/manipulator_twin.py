@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from asccl_jax.manipulator_settings import ManipulatorSettings
+from asccl_jax.settings import ManipulatorSettings
 
 __all__ = ["ManipulatorTwin", "TwinBatch", "train_step"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from asccl_jax.bench.worker import StepOptions, serve
+from asccl_jax.bench.harness import StepOptions, serve
 from asccl_jax.settings import MetricSettings
 from DECA_torch_bridge.metric_twin import CorrelationMetricTwin, draw_centres
 
@@ -21,7 +21,7 @@ _LEARNING_RATE = 1e-3
 
 
 def build(options: StepOptions) -> tuple[Callable[[int], None], dict[str, Any], Callable[[], dict[str, Any]]]:
-    """Returns the steps, description and closing measurements that `asccl_jax.bench.worker.serve` asks for."""
+    """Returns the steps, description and closing measurements that `asccl_jax.bench.harness.serve` asks for."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     random = np.random.default_rng(options.seed)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from asccl_jax.data.atomic import write_atomically
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
-from asccl_jax.file_names import is_litter
+from asccl_jax.paths import is_litter
+from asccl_jax.work import write_atomically
 from DECA_torch_bridge.safe_pickle import load_pickle
 
 __all__ = ["read_published_codes", "write_published_codes"]

@@ -1,4 +1,4 @@
-"""Rasterisers of torch's arrays, by `asccl_jax.geometry.drawing_rules`: torch's own, and the compiled one of a CPU."""
+"""Rasterisers of torch's arrays, by `asccl_jax.head.drawing_rules`: torch's own, and the compiled one of a CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from asccl_jax.geometry.drawing_rules import BOX_MARGIN_PX, LEAST_AREA, NEAREST, pixel_centres
+from asccl_jax.head.drawing_rules import BOX_MARGIN_PX, LEAST_AREA, NEAREST, pixel_centres
 from data_prep.head_fit.drawing_kernels import fill
 
 __all__ = [

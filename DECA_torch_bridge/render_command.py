@@ -9,7 +9,7 @@ from pathlib import Path
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError, exit_on_input_error
-from asccl_jax.outputs import require_writable_file, require_writable_folder
+from asccl_jax.work import require_writable_file, require_writable_folder
 from DECA_torch_bridge.reconstruct.drawing import make_renderer
 from DECA_torch_bridge.reconstruct.one_thread import available_cores
 from DECA_torch_bridge.render_files import PICTURES, VIEWS, choose_view, read_alignment, render_files

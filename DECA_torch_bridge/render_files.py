@@ -12,12 +12,12 @@ import av
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from asccl_jax.data.atomic import PARTIAL_SUFFIX
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError, writing
+from asccl_jax.work import PARTIAL_SUFFIX
 from data_prep.head_fit.head_drawing import Renderer, Renders, image_u8
 from data_prep.head_fit.view import View, aligned_view, crop_view, source_view
-from data_prep.layouts import VIDEO_SUFFIXES
+from data_prep.media.layouts import VIDEO_SUFFIXES
 from DECA_torch_bridge.reconstruct.pictures import encode_png
 
 __all__ = ["PICTURES", "VIEWS", "choose_view", "read_alignment", "render_files", "render_images"]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
-from asccl_jax.geometry.drawing_rules import DEPTH_OFFSET
+from asccl_jax.head.drawing_rules import DEPTH_OFFSET
 from data_prep.head_fit.head_drawing import Renderer, Renders, nmfc_colours
 from data_prep.head_fit.view import View
 from DECA_torch_bridge.camera import place_in_picture, to_image_space

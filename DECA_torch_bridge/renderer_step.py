@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from asccl_jax.bench.renderer_flops import STEP_FRAMES, metric_settings, vgg_widths
-from asccl_jax.bench.worker import StepOptions, serve
-from asccl_jax.losses.perceptual import VGG_WEIGHTS
-from asccl_jax.renderer_settings import RendererSettings
+from asccl_jax.bench.harness import StepOptions, serve
+from asccl_jax.bench.renderer_bench import STEP_FRAMES, metric_settings, vgg_widths
+from asccl_jax.losses.generator import VGG_WEIGHTS
+from asccl_jax.settings import RendererSettings
 from DECA_torch_bridge.metric_twin import CorrelationMetricTwin, draw_centres
 from DECA_torch_bridge.renderer_twin import DiscriminatorTwin, GeneratorTwin, VggTwin
 
@@ -26,7 +26,7 @@ _LEARNING_RATE = 2e-4
 
 
 def build(options: StepOptions) -> tuple[Callable[[int, str], None], dict[str, Any], Callable[[], dict[str, Any]]]:
-    """Returns the steps, description and closing measurements that `asccl_jax.bench.worker.serve` asks for."""
+    """Returns the steps, description and closing measurements that `asccl_jax.bench.harness.serve` asks for."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

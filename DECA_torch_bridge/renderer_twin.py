@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asccl_jax.models.patch_discriminator import RENDERER_DEVIATION, scale_widths
-from asccl_jax.models.renderer import IMAGE_CHANNELS
+from asccl_jax.models.renderer import IMAGE_CHANNELS, RENDERER_DEVIATION, scale_widths
 from asccl_jax.models.vgg import PUBLISHED_WIDTHS
-from asccl_jax.renderer_settings import RendererSettings
+from asccl_jax.settings import RendererSettings
 
 __all__ = ["DiscriminatorTwin", "GeneratorTwin", "VggTwin"]
 

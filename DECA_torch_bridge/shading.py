@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from asccl_jax.geometry.drawing_rules import LAMP_BRIGHTNESS, LAMPS, NORMAL_LIMIT, SHAPE_GREY
+from asccl_jax.head.drawing_rules import LAMP_BRIGHTNESS, LAMPS, NORMAL_LIMIT, SHAPE_GREY
 from data_prep.head_fit.drawing_kernels import paint, paint_detail
 from DECA_torch_bridge.raster import Fragments, interpolate
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from asccl_jax.data.atomic import atomic_file
 from asccl_jax.errors import InputError
+from asccl_jax.work import atomic_file
 
 __all__ = [
     "load_tensors",

@@ -22,8 +22,8 @@ from jaxtyping import Int
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.schema import EMOTIONS, UNLABELLED
 from asccl_jax.errors import InputError
-from asccl_jax.file_names import id_part, is_litter
-from data_prep.clips import Problem, emotion_name
+from asccl_jax.paths import id_part, is_litter
+from data_prep.media.clips import Problem, emotion_name
 from DECA_torch_bridge.published_codes import read_published_codes
 from DECA_torch_bridge.safe_pickle import load_pickle
 

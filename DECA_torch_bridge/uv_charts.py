@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from data_prep.synthetic.fields import ramp
 from data_prep.synthetic.head import HeadModel
+from data_prep.synthetic.skin_surface import ramp
 
 __all__ = ["SKIN_BOX", "displaced_faces", "face_mask", "uv_charts"]
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from asccl_jax.geometry.drawing_rules import LEAST_NORMAL
+from asccl_jax.head.drawing_rules import LEAST_NORMAL
 
 __all__ = ["vertex_normals"]
 

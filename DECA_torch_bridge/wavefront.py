@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from asccl_jax.data.atomic import write_atomically
 from asccl_jax.errors import InputError
+from asccl_jax.work import write_atomically
 
 __all__ = ["TexturedMesh", "read_textured_mesh", "write_textured_mesh"]
 

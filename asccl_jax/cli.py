@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from asccl_jax import __version__, xla_flags
+from asccl_jax import __version__, process
 from asccl_jax.errors import InputError, exit_on_input_error
-from asccl_jax.train.fault_tolerance import ends
+from asccl_jax.train.faults import ends
 
 __all__ = ["COMMANDS", "Command", "main"]
 
@@ -49,7 +49,7 @@ COMMANDS: dict[str, Command] = {
     "train-renderer": Command(
         "DECA_torch_bridge.video.train_command", "train a renderer for the person in a video", "prep"
     ),
-    "manipulate-coefficients": Command("asccl_jax.infer.command", "give code dicts another emotion"),
+    "manipulate-coefficients": Command("asccl_jax.infer.manipulate_command", "give code dicts another emotion"),
     "evaluate-manipulator": Command(
         "asccl_jax.evals.evaluate_manipulator", "score trained manipulators against exact truth"
     ),
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         raise InputError(f"unknown command {name!r}: expected one of {', '.join(COMMANDS)}")
     command = COMMANDS[name]
-    xla_flags.apply()
+    process.apply_xla_flags()
     try:
         module = importlib.import_module(command.module)
     except ModuleNotFoundError as error:

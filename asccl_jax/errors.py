@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
 from typing import TypeGuard
 
-from asccl_jax.file_names import readable
-from asccl_jax.home_folder import expand_home
+from asccl_jax.paths import expand_home, readable
 
 __all__ = ["DivergedError", "InputError", "WriteError", "bucket_errors", "exit_on_input_error", "first_line", "writing"]
 

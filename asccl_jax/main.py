@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from asccl_jax import host_memory, xla_flags
-from asccl_jax.data.sole_writer import sole_writer
+from asccl_jax import process
+from asccl_jax.buckets import located, remote_address
 from asccl_jax.errors import InputError, exit_on_input_error
-from asccl_jax.remote_folder import located, remote_address
+from asccl_jax.train import command_line
 from asccl_jax.train.checkpoints.checkpoint_folder import newest_on_disk
-from asccl_jax.train.fault_tolerance import ends, restarts
-from asccl_jax.train.recipes import command_line
+from asccl_jax.train.faults import ends, restarts
+from asccl_jax.work import sole_writer
 
 if TYPE_CHECKING:
     from asccl_jax.train.experiment import Experiment
-    from asccl_jax.train.fault_tolerance.heartbeat import Heartbeat
-    from asccl_jax.train.run_mirror import RunMirror
+    from asccl_jax.train.faults.heartbeat import Heartbeat
+    from asccl_jax.train.run.run_mirror import RunMirror
 
 __all__ = ["main"]
 
@@ -57,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lambda: _newest_checkpoint(command),
         )
     # Before the first import of JAX: XLA reads its flags once, and its threads keep the allocator's first settings.
-    xla_flags.apply()
-    host_memory.keep_freed_memory()
+    process.apply_xla_flags()
+    process.keep_freed_memory()
     with logging_redirect_tqdm([_LOG]):
         return _train(command)
 
@@ -86,8 +86,8 @@ def _train(command: command_line.TrainCommand) -> int:
 def _train_watched(command: command_line.TrainCommand, watchdog: Heartbeat) -> int:
     import jax
 
-    from asccl_jax.train import run_mirror, runtime
-    from asccl_jax.train.recipes import recipe
+    from asccl_jax.train import recipes, runtime
+    from asccl_jax.train.run import run_mirror
 
     if command.multihost:
         runtime.require_ordered_collectives()
@@ -96,7 +96,7 @@ def _train_watched(command: command_line.TrainCommand, watchdog: Heartbeat) -> i
     runtime.use_compilation_cache(command.config.compilation_cache_dir)
     where = remote_address(command.workdir) or command.workdir
     _LOG.info("recipe %s; workdir %s; computing on %s", command.recipe, where, runtime.describe_devices())
-    experiment = recipe.build_experiment(command.config)
+    experiment = recipes.build_experiment(command.config)
     with run_mirror.workplace(command.workdir) as (workdir, mirror):
         return _fit(dataclasses.replace(command, workdir=workdir), experiment, watchdog, mirror)
 
@@ -119,14 +119,14 @@ def _fit_alone(
     import jax
 
     from asccl_jax.train import loop, runtime
-    from asccl_jax.train.monitoring import run_summary
+    from asccl_jax.train.run import writer
 
     result = loop.fit(experiment, command.workdir, profile=command.profile, heartbeat=watchdog, mirror=mirror)
-    summary = run_summary.summarise(
+    summary = writer.summarise(
         result, input_threads=command.config.data.get("threads"), attempt=restarts.current_attempt()
     )
     if jax.process_index() == 0:
-        run_summary.write_summary(command.workdir, summary)
+        writer.write_summary(command.workdir, summary)
     if result.stopped_by is not None:
         _LOG.info(
             "stopped by %s after step %d, all saved in %s; the same command goes on from there",
@@ -157,18 +157,18 @@ def _make_directory(workdir: Path) -> None:
 
 def _conclude(command: command_line.TrainCommand, summary: dict[str, Any], mirror: RunMirror | None) -> None:
     """Writes the report of a finished run, which shows its summary, and prints how it went."""
-    from asccl_jax.data.fetched import local_directory
-    from asccl_jax.evals import run_tables, training_report
-    from asccl_jax.train.monitoring import run_summary
+    from asccl_jax.buckets import local_directory
+    from asccl_jax.evals import report, training_report
+    from asccl_jax.train.run import writer
 
     config, workdir = command.config, command.workdir
     trained_s, begin = sum(summary["seconds"].values()), time.monotonic()
-    report = training_report.write_report(
+    page = training_report.write_report(
         config.task, workdir, local_directory(config.data.dir), seconds=trained_s, groups=config.report_groups
     )
     summary["seconds"]["reporting"] = time.monotonic() - begin
-    run_summary.write_summary(workdir, summary)
-    told = run_tables.conclusion(summary, workdir, report)
+    writer.write_summary(workdir, summary)
+    told = report.conclusion(summary, workdir, page)
     if mirror is not None:
         mirror.name_bucket("report")
         mirror.send()

@@ -9,16 +9,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, exit_on_input_error
-from data_prep.alignment import AlignmentSettings
-from data_prep.clip_records import ClipSettings
-from data_prep.landmarks import BACKENDS, LandmarkSettings
-from data_prep.layouts import LAYOUTS
-from data_prep.pipeline import prepare
-from data_prep.report import summarise
-from data_prep.settings import Preparation, RunnerSettings
-from data_prep.splits import named_speakers
+from asccl_jax.work import sole_writer
+from data_prep.media.landmarks import BACKENDS, LandmarkSettings
+from data_prep.media.layouts import LAYOUTS, named_speakers
+from data_prep.prepare.alignment import AlignmentSettings
+from data_prep.prepare.clip_records import ClipSettings
+from data_prep.prepare.pipeline import prepare
+from data_prep.prepare.prepare_report import summarise
+from data_prep.prepare.settings import Preparation, RunnerSettings
 
 __all__ = ["main"]
 
@@ -88,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     frames = parser.add_argument_group("frames")
     frames.add_argument("--image-size", type=int, default=224, help="side of the stored crops in pixels (224)")
     frames.add_argument(
-        "--crop", choices=("corrected", "released"), default="corrected", help="face crop, see data_prep/crop.py"
+        "--crop", choices=("corrected", "released"), default="corrected", help="face crop, see data_prep/media/crop.py"
     )
     frames.add_argument("--fps", type=float, help="resample clips to this frame rate (default: keep every frame)")
     frames.add_argument("--image-fps", type=float, default=30.0, help="frame rate of folders of images (30)")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numba
 
-from asccl_jax.cache_folder import cache_folder
+from asccl_jax.paths import cache_folder
 
 __all__ = ["compiled"]
 

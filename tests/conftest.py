@@ -3,7 +3,7 @@
 import os
 import signal
 
-from asccl_jax import xla_flags
+from asccl_jax import process
 
 # A shell that started the tests in its background has silenced Ctrl-C for them and all they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -14,7 +14,7 @@ os.environ["XLA_FLAGS"] = (
     " --xla_cpu_collective_call_terminate_timeout_seconds=600"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
-xla_flags.apply()
+process.apply_xla_flags()
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -23,9 +23,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import numpy as np
 
-from asccl_jax.data.growing_folder import is_made, making
 from asccl_jax.data.manifest import MANIFEST_NAME, read_manifest
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.work import is_made, making
 
 VERSION = 1
 EMOTIONS = ("neutral", "angry", "disgusted", "fear", "happy", "sad", "surprised")
@@ -201,7 +201,7 @@ def _entries(folder):
 
 
 def _make_videos(rehearsal):
-    from data_prep.decode import SAMPLE_RATE
+    from data_prep.media.decode import SAMPLE_RATE
     from tests.data_prep.tiny_media import voice, write_landmarks, write_sound, write_video
 
     made = rehearsal.folder / "recordings"
@@ -249,7 +249,7 @@ def _shuffle(rehearsal):
 
 def _write_renders(rehearsal):
     """Renders of a few kilobytes beside the frames; the first of each clip is not to be trusted."""
-    from asccl_jax.data.dataset_writer import begin_dataset, finish_dataset, read_frame_shard, write_render_shard
+    from asccl_jax.data.dataset import begin_dataset, finish_dataset, read_frame_shard, write_render_shard
     from asccl_jax.data.records import index_path
     from tests.data.tiny_dataset import render_record
 
@@ -277,7 +277,7 @@ def _write_renders(rehearsal):
 
 
 def _open_renders(rehearsal):
-    from asccl_jax.data.rendered_records import RecordClips
+    from asccl_jax.data.aligned_frames import RecordClips
 
     RecordClips(rehearsal.rendered)
 

@@ -5,12 +5,11 @@ import dataclasses
 import fsspec
 import pytest
 
-from asccl_jax import host_memory, main, xla_flags
+from asccl_jax import main, process
+from asccl_jax.buckets import open_remote
 from asccl_jax.metrics_file import read_metrics
-from asccl_jax.remote_folder import open_remote
-from asccl_jax.train import runtime
-from asccl_jax.train.recipes import command_line, recipe
-from asccl_jax.train.run_mirror import RunMirror
+from asccl_jax.train import command_line, recipes, runtime
+from asccl_jax.train.run.run_mirror import RunMirror
 from tests.launched import ROOT
 from tests.train.toy import experiment
 
@@ -21,11 +20,11 @@ WORDS = (f"--config={ROOT / 'configs/asccl.py'}:smoke", "--config.report_groups=
 
 def test_the_command_goes_on_in_the_bucket_and_names_it(bucket, tmp_path, monkeypatch, capsys):
     steps = iter((2, 4))
-    monkeypatch.setattr(recipe, "build_experiment", lambda config: experiment(steps=next(steps)))
+    monkeypatch.setattr(recipes, "build_experiment", lambda config: experiment(steps=next(steps)))
     # What is for a process of its own.
     monkeypatch.setattr(main, "_start_logging", lambda: None)
-    monkeypatch.setattr(xla_flags, "apply", lambda: None)
-    monkeypatch.setattr(host_memory, "keep_freed_memory", lambda: None)
+    monkeypatch.setattr(process, "apply", lambda: None)
+    monkeypatch.setattr(process, "keep_freed_memory", lambda: None)
     monkeypatch.setattr(runtime, "use_compilation_cache", lambda directory: None)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
@@ -52,9 +51,9 @@ def test_a_recipe_trains_on_fetched_data_and_notes_where_it_came_from(bucket, tm
         read.append(config.data.dir)
         return dataclasses.replace(experiment(steps=2), config=config.to_dict())
 
-    monkeypatch.setattr(recipe, "metric_experiment", build)
+    monkeypatch.setattr(recipes, "metric_experiment", build)
     config = command_line.parse([*WORDS, f"--config.data.dir={bucket}/records"]).config
-    built = recipe.build_experiment(config)
+    built = recipes.build_experiment(config)
     assert read == [str(tmp_path / "asccl-jax/data/emulated%2Frecords")]
     assert (tmp_path / "asccl-jax/data/emulated%2Frecords/manifest.json").read_bytes() == b"{}"
     assert built.config["data"]["dir"] == config.data.dir == f"{bucket}/records"

@@ -13,17 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asccl_jax.data.sole_writer import sole_writer
-from asccl_jax.frozen_metric import FrozenMetric, load_metric, save_metric
-from asccl_jax.geometry.head_model import HEAD_NAME
+from asccl_jax.head.flame import HEAD_NAME
 from asccl_jax.main import main
 from asccl_jax.metrics_file import read_summary
 from asccl_jax.settings import MetricSettings
+from asccl_jax.train import recipes
 from asccl_jax.train.checkpoints.checkpoint import Checkpoints
-from asccl_jax.train.recipes import recipe
-from asccl_jax.train.recipes.command_line import parse
-from asccl_jax.train.recipes.config_entries import plain_config
+from asccl_jax.train.command_line import parse
+from asccl_jax.train.recipes import plain_config
 from asccl_jax.types import TrainState
+from asccl_jax.weights import FrozenMetric, load_metric, save_metric
+from asccl_jax.work import sole_writer
 from data_prep.synthetic.tracks import TrackSetSettings, write_track_set
 from DECA_torch_bridge.head_assets import builtin_assets
 from DECA_torch_bridge.head_export import export_head
@@ -294,7 +294,7 @@ def test_a_workdir_in_which_another_run_trains_ends_with_status_2_and_stays_as_i
 
 def test_a_diverging_continuation_ends_with_status_1_and_leaves_the_run_intact(run_here, tmp_path, monkeypatch):
     runs = iter([toy.experiment(steps=4), toy.experiment(steps=20, learning_rate=1e38)])
-    monkeypatch.setattr(recipe, "build_experiment", lambda config: next(runs))
+    monkeypatch.setattr(recipes, "build_experiment", lambda config: next(runs))
     words = ("--config.report_groups=0",)
     assert run_here(*words) == (0, [])
     lines, last = losses(tmp_path / "run"), (tmp_path / "run/last/w.json").read_text()

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from asccl_jax.convert.metric import state_dict_from_flax
+from asccl_jax.convert.metric_entries import state_dict_from_flax
 from asccl_jax.models.correlation import init_variables
 from asccl_jax.settings import MetricSettings
 from DECA_torch_bridge.state_dict import write_state_dict

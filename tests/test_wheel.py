@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asccl_jax.recipe_files import find_recipe
+from asccl_jax.paths import find_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("asccl_jax", "data_prep", "DECA_torch_bridge", "configs")
@@ -16,7 +16,7 @@ RECIPES = ("asccl", "manipulator", "renderer")
 PARSING = """
 import sys
 sys.path[:] = [{installed!r}, *(place for place in sys.path if place not in ("", {root!r}))]
-from asccl_jax.train.recipes import command_line
+from asccl_jax.train import command_line
 for name in {recipes}:
     command = command_line.parse(["--config", f"configs/{{name}}.py:smoke", "--config.seed=3"])
     print(command.recipe, command.config.seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from asccl_jax.geometry.drawing_rules import CROP_SIZE
+from asccl_jax.head.drawing_rules import CROP_SIZE
 from DECA_torch_bridge.fitting.landmark_head import LandmarkHead
 from DECA_torch_bridge.fitting.projection import EXPRESSION, ROTATION, SCALE, TRANSLATION
 from DECA_torch_bridge.fitting.rotations import head_rotations

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from asccl_jax.data.atomic import write_atomically
 from asccl_jax.errors import InputError
+from asccl_jax.work import write_atomically
 
 __all__ = ["TABLE_NAMES", "LandmarkTable", "load_table", "save_table"]
 

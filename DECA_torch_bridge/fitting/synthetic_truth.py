@@ -17,8 +17,7 @@ from asccl_jax.data.schema import EMOTIONS
 from data_prep.synthetic.head import EXPRESSION_START, JOINTS, build_head, joint_transforms, rotation_matrix
 from data_prep.synthetic.landmark_embedding import contour_landmarks
 from data_prep.synthetic.people import sample_person
-from data_prep.synthetic.performance import act
-from data_prep.synthetic.speech import deliver, make_sentence
+from data_prep.synthetic.speech import act, deliver, make_sentence
 
 __all__ = ["LandmarkNoise", "TruthClip", "act_clip", "act_speaker"]
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from asccl_jax.data.dataset_reader import read_pairs
-from asccl_jax.data.dataset_writer import (
+from asccl_jax.data.dataset import (
     ClipSource,
     RenderShard,
     ShardEntry,
     finish_dataset,
+    read_pairs,
     write_frame_shard,
     write_render_shard,
 )

@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Float
 
 from asccl_jax.data.codes import CodeDict
-from asccl_jax.data.growing_folder import file_facts
-from asccl_jax.geometry.affine import joined
-from asccl_jax.infer.prefetch import prefetched
-from data_prep.decode import BrokenMediaError
+from asccl_jax.image.warping import joined
+from asccl_jax.infer.rendering import prefetched
+from asccl_jax.work import file_facts
 from data_prep.head_fit.head_drawing import Renderer
 from data_prep.head_fit.view import View
+from data_prep.media.decode import BrokenMediaError
 from DECA_torch_bridge.fitting.clip_fit import FLAG_MISSING, FLAG_PARTIAL, FLAG_POOR
 from DECA_torch_bridge.reconstruct.drawing import Drawn, draw, make_renderer
 from DECA_torch_bridge.reconstruct.encoders import FLAG_UNREADABLE, ClipCodes, frames_of, make_encoder

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from asccl_jax.data.manifest import read_manifest
-from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, exit_on_input_error
-from asccl_jax.outputs import require_writable_folder
-from data_prep.landmarks import BACKENDS, LandmarkSettings
-from data_prep.settings import RunnerSettings
-from data_prep.splits import named_speakers
+from asccl_jax.work import require_writable_folder, sole_writer
+from data_prep.media.landmarks import BACKENDS, LandmarkSettings
+from data_prep.media.layouts import named_speakers
+from data_prep.prepare.settings import RunnerSettings
 from DECA_torch_bridge.fitting.landmark_tables import TABLE_NAMES
 from DECA_torch_bridge.reconstruct.inputs import detect_layout
 from DECA_torch_bridge.reconstruct.one_thread import available_cores

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, UInt8
 
 from asccl_jax.data.codes import CodeDict
-from asccl_jax.geometry.drawing_rules import CROP_SIZE
-from data_prep.decode import BrokenMediaError
+from asccl_jax.head.drawing_rules import CROP_SIZE
+from data_prep.media.decode import BrokenMediaError
 from DECA_torch_bridge.deca_model import DecaWeights, read_deca_model
 from DECA_torch_bridge.encoders import coarse_encoder, detail_encoder, split_coarse
 from DECA_torch_bridge.fitting.clip_fit import FLAG_MISSING, SpeakerShape

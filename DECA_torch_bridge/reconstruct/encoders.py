@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
-from data_prep.decode import BrokenMediaError
+from data_prep.media.decode import BrokenMediaError
 from DECA_torch_bridge.fitting.clip_fit import LandmarkFitter, SpeakerShape
 from DECA_torch_bridge.head_assets import HeadAssets, load_assets
 from DECA_torch_bridge.reconstruct.frame_cameras import crop_cameras

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from asccl_jax.geometry.eyes import MOUTH, eye_points
+from asccl_jax.head.face_points import MOUTH, eye_points
 
 __all__ = ["eye_rows"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from asccl_jax.geometry.similarity import similarity
+from asccl_jax.image.warping import similarity
 
 __all__ = ["ALIGNED_SIZE", "TEMPLATE", "alignment_matrices"]
 

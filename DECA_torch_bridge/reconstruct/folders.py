@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from asccl_jax.data.codes import CodeDict, join_codes
 from asccl_jax.errors import InputError
-from asccl_jax.file_names import is_litter
+from asccl_jax.paths import is_litter
 from DECA_torch_bridge.published_codes import read_published_codes
 
 __all__ = [

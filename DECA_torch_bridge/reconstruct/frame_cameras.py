@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from asccl_jax.geometry.drawing_rules import CROP_SIZE
+from asccl_jax.head.drawing_rules import CROP_SIZE
 
 __all__ = ["crop_cameras", "source_cameras"]
 

@@ -10,11 +10,10 @@ from typing import Literal
 from asccl_jax.data.manifest import MANIFEST_NAME, read_manifest
 from asccl_jax.data.schema import UNLABELLED
 from asccl_jax.errors import InputError
-from asccl_jax.file_names import id_part, is_litter
-from data_prep.clips import Clip, Problem, emotion_name, reject_duplicates
-from data_prep.landmarks import Precomputed, make_backend
-from data_prep.layouts import VIDEO_SUFFIXES, find_clips, is_ravdess_actor, mead_kind
-from data_prep.splits import assign_splits
+from asccl_jax.paths import id_part, is_litter
+from data_prep.media.clips import Clip, Problem, emotion_name, reject_duplicates
+from data_prep.media.landmarks import Precomputed, make_backend
+from data_prep.media.layouts import VIDEO_SUFFIXES, assign_splits, find_clips, is_ravdess_actor, mead_kind
 from DECA_torch_bridge.reconstruct.folders import is_subject, subject_images
 from DECA_torch_bridge.reconstruct.settings import Reconstruction
 

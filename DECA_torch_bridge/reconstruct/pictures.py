@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from asccl_jax.geometry.affine import inverse, joined
+from asccl_jax.image.warping import inverse_affine, joined
 
 __all__ = ["encode_png", "warped"]
 
@@ -34,7 +34,7 @@ def warped(
     if image is None:
         return np.zeros((size, size, 3), np.uint8)
     if placement is not None:
-        matrix = joined(matrix, inverse(placement))
+        matrix = joined(matrix, inverse_affine(placement))
     scale = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     if scale < _ENLARGES:
         height, width = image.shape[:2]
@@ -42,7 +42,7 @@ def warped(
         image = cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA)
         ratio = np.array([shrunk[0] / width, shrunk[1] / height])
         shrinking = np.concatenate([np.diag(ratio), (ratio / 2 - 0.5)[:, None]], axis=1)
-        matrix = joined(matrix, inverse(shrinking))
+        matrix = joined(matrix, inverse_affine(shrinking))
     flags = cv2.INTER_LANCZOS4 if sharp else cv2.INTER_LINEAR
     return np.asarray(cv2.warpAffine(image, matrix, (size, size), flags=flags))
 

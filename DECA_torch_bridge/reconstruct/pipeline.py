@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from asccl_jax.data.atomic import write_atomically
-from asccl_jax.data.dataset_writer import begin_dataset
+from asccl_jax.data.dataset import begin_dataset
 from asccl_jax.errors import InputError
-from asccl_jax.geometry.head_model import HEAD_NAME
-from data_prep.clips import Problem
-from data_prep.landmarks import make_backend
-from data_prep.work_removal import remove_work
+from asccl_jax.head.flame import HEAD_NAME
+from asccl_jax.work import write_atomically
+from data_prep.media.clips import Problem
+from data_prep.media.landmarks import make_backend
+from data_prep.prepare.stage_runs import remove_work
 from DECA_torch_bridge.head_export import export_head
 from DECA_torch_bridge.reconstruct.assembly import finish_records, plan_shards
 from DECA_torch_bridge.reconstruct.clip_step import ClipTask, Placing

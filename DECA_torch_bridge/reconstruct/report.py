@@ -12,8 +12,8 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from asccl_jax.data.atomic import write_atomically
-from data_prep.clips import Problem
+from asccl_jax.work import write_atomically
+from data_prep.media.clips import Problem
 from DECA_torch_bridge.reconstruct.contact_sheet import SheetRow, draw_sheet, evenly, row_of_folder, row_of_records
 from DECA_torch_bridge.reconstruct.inputs import InputClip
 from DECA_torch_bridge.reconstruct.settings import Reconstruction

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from asccl_jax.errors import InputError
-from asccl_jax.file_names import readable
-from data_prep.landmarks import LandmarkSettings
-from data_prep.settings import RunnerSettings
+from asccl_jax.paths import readable
+from data_prep.media.landmarks import LandmarkSettings
+from data_prep.prepare.settings import RunnerSettings
 
 __all__ = ["ENCODERS", "INPUT_LAYOUTS", "OUTPUT_LAYOUTS", "EncoderSettings", "Reconstruction", "TrackSettings"]
 
@@ -98,7 +98,7 @@ class Reconstruction:
       speaker: Whose faces videos without labels show; empty takes each video for another speaker.
       emotion: Emotion of videos without labels; empty leaves it open.
       levels: MEAD's emotion intensities.
-      validation_speakers: Speakers held out; empty takes the default of `data_prep.splits`.
+      validation_speakers: Speakers held out; empty takes the default of `data_prep.media.layouts`.
       test_speakers: Speakers kept to report on; None takes the default of the layout.
       track: How frames and landmarks are read.
       encoder: How they become codes and pictures.

@@ -11,12 +11,12 @@ from typing import Protocol, Self
 import numpy as np
 from jaxtyping import Float, Int
 
-from asccl_jax.data.atomic import write_atomically
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.records import RecordWriter
 from asccl_jax.data.schema import FrameRecord, RenderRecord
-from asccl_jax.geometry.affine import inverse, joined, moved
-from data_prep.crop import encode_jpeg
+from asccl_jax.image.warping import inverse_affine, joined, moved
+from asccl_jax.work import write_atomically
+from data_prep.media.crop import encode_jpeg
 from DECA_torch_bridge.published_codes import write_published_codes
 from DECA_torch_bridge.reconstruct.drawing import Drawn
 from DECA_torch_bridge.reconstruct.eye_files import eye_rows
@@ -117,7 +117,7 @@ class RecordSink:
         assert drawn.codes.tform is not None
         tform = drawn.codes.tform[row, :2].astype(np.float64)
         borders = np.array([[-0.5, -0.5], [self.crop_size - 0.5, self.crop_size - 0.5]])
-        back = inverse(tform)
+        back = inverse_affine(tform)
         box = borders @ back[:, :2].T + back[:, 2] + 0.5
         return FrameRecord(
             image=encode_jpeg(warped(frame.image, frame.placement, tform, self.crop_size)),
@@ -235,7 +235,7 @@ class FolderSink:
     ) -> None:
         image = warped(frame.image, frame.placement, matrix, CROP_SIZE)
         points = moved(drawn.landmarks[row], matrix)
-        align = joined(drawn.align[row], inverse(matrix))
+        align = joined(drawn.align[row], inverse_affine(matrix))
         eyes = eye_rows(image, points, mouth=self._train)
         pictures = {"images": image}
         if not self._train and frame.image is not None and frame.placement is None:

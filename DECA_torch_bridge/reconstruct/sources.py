@@ -19,7 +19,7 @@ from PIL import Image
 
 from asccl_jax.data.frames import FrameStore
 from asccl_jax.data.manifest import MANIFEST_NAME, Manifest, read_manifest
-from data_prep.decode import BrokenMediaError, Frame, read_frames
+from data_prep.media.decode import BrokenMediaError, Frame, read_frames
 from DECA_torch_bridge.reconstruct.folders import subject_images
 from DECA_torch_bridge.reconstruct.inputs import InputClip
 

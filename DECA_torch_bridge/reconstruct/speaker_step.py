@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from asccl_jax.data.atomic import atomic_file
-from asccl_jax.data.growing_folder import file_facts
+from asccl_jax.work import atomic_file, file_facts
 from DECA_torch_bridge.fitting.clip_fit import SpeakerShape
 from DECA_torch_bridge.reconstruct.encoders import frames_of, make_encoder
 from DECA_torch_bridge.reconstruct.inputs import InputClip

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from tqdm import tqdm
 
-from data_prep.settings import RunnerSettings
+from data_prep.prepare.settings import RunnerSettings
 from DECA_torch_bridge.reconstruct.frame_bar import counting_frames
 from DECA_torch_bridge.reconstruct.work import Task
 
@@ -83,7 +83,7 @@ def _load_beam() -> tuple[ModuleType, ModuleType]:
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        from data_prep import stages
+        from data_prep.prepare import stages
         from DECA_torch_bridge.reconstruct import beam_tasks
     finally:
         logging.disable(disabled)

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from asccl_jax.data.atomic import write_atomically
-from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.data.manifest import MANIFEST_NAME
-from data_prep.decode import BrokenMediaError
-from data_prep.landmarks import LandmarkBackend, LandmarkSettings, make_backend
+from asccl_jax.work import file_facts, write_atomically
+from data_prep.media.decode import BrokenMediaError
+from data_prep.media.landmarks import LandmarkBackend, LandmarkSettings, make_backend
 from DECA_torch_bridge.reconstruct.folders import stored_codes_folder
 from DECA_torch_bridge.reconstruct.frame_bar import counted
 from DECA_torch_bridge.reconstruct.inputs import InputClip

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from asccl_jax.data.atomic import write_atomically
 from asccl_jax.errors import InputError
-from data_prep.decode import BrokenMediaError
+from asccl_jax.work import write_atomically
+from data_prep.media.decode import BrokenMediaError
 from DECA_torch_bridge.reconstruct.one_thread import one_thread
 
 __all__ = ["Step", "Task", "WorkFolder", "digest"]

@@ -11,13 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from asccl_jax.data.atomic import write_atomically
-from asccl_jax.data.growing_folder import file_facts
-from asccl_jax.data.rendered_records import UNTRUSTED
+from asccl_jax.data.aligned_frames import UNTRUSTED
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.errors import InputError, exit_on_input_error, writing
-from asccl_jax.file_names import id_part
-from asccl_jax.outputs import require_writable_file, require_writable_folder
+from asccl_jax.paths import id_part
+from asccl_jax.work import file_facts, require_writable_file, require_writable_folder, write_atomically
 from DECA_torch_bridge.video.input_checks import VideoCheck, check_disk, check_sound, check_video, require_video
 from DECA_torch_bridge.video.media import CONTAINERS, is_same_file
 from DECA_torch_bridge.video.pipeline_command import exit_status, say

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Float32, UInt8
 
-from asccl_jax.geometry.affine import inverse, joined
-from asccl_jax.geometry.blending import inner_mask
+from asccl_jax.image.blending import inner_mask
+from asccl_jax.image.warping import inverse_affine, joined
 from DECA_torch_bridge.reconstruct.face_template import ALIGNED_SIZE
 from DECA_torch_bridge.reconstruct.pictures import warped
 from DECA_torch_bridge.video.face_masks import drawn_area
@@ -83,12 +83,12 @@ def composed_box(
     to_box = np.array([[1.0, 0.0, -box[0]], [0.0, 1.0, -box[1]]])
     small = len(face.image)
     # From the box to the aligned picture at the renderer's size, and to that at which masks are kept.
-    align, align_mask = (joined(aligned_at(face.align, size), inverse(to_box)) for size in (small, ALIGNED_SIZE))
+    align, align_mask = (joined(aligned_at(face.align, size), inverse_affine(to_box)) for size in (small, ALIGNED_SIZE))
     # Black around the face would bleed into its rim, here and in the pyramids: the frame itself takes its place.
     around = warped(before, None, align, small, sharp=True)
     filled = np.where(drawn_area(face.image, small)[..., None], face.image, around)
-    shown = warped(filled, None, inverse(align), side, sharp=True)
-    back = inverse(align_mask)
+    shown = warped(filled, None, inverse_affine(align), side, sharp=True)
+    back = inverse_affine(align_mask)
     change = np.where(_in_box(face.mask, back, side)[..., None], shown.astype(np.float32) - before, np.float32(0))
     if blend == "pyramid":
         levels = max(1, round(_LEVELS + float(np.log2(side / ALIGNED_SIZE))))
@@ -127,7 +127,7 @@ def blending_box(align: Float[np.ndarray, "2 3"]) -> Box:
 
     Its sides are even and begin on even pixels, as chroma has half the frame's pixels.
     """
-    back = inverse(align)
+    back = inverse_affine(align)
     middle = np.full(2, (ALIGNED_SIZE - 1) / 2) @ back[:, :2].T + back[:, 2]
     half = max(8, int(np.ceil(ALIGNED_SIZE * np.sqrt(abs(np.linalg.det(back[:, :2]))) / 2)))
     left, top = (2 * int(np.rint((place - half) / 2)) for place in (middle + 0.5).tolist())

@@ -14,9 +14,9 @@ import tqdm
 from jaxtyping import Float, Int
 
 from asccl_jax.data.manifest import Manifest, read_manifest
-from asccl_jax.data.track_list import clip_file_name
+from asccl_jax.data.tracks import clip_file_name
 from asccl_jax.errors import InputError, exit_on_input_error
-from asccl_jax.outputs import require_writable_file
+from asccl_jax.work import require_writable_file
 from DECA_torch_bridge.video.compose import BLENDS, RenderedFace, compose
 from DECA_torch_bridge.video.face_masks import FaceMasks, outline_rule, read_face, segmentation_rule
 from DECA_torch_bridge.video.label import draw_label

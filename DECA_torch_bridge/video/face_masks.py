@@ -17,12 +17,12 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from scipy import ndimage
 
 from asccl_jax.data.aligned_frames import decode_picture
-from asccl_jax.data.dataset_reader import open_records
+from asccl_jax.data.dataset import open_records
 from asccl_jax.data.manifest import FrameIndex, Manifest
 from asccl_jax.data.schema import RenderRecord
 from asccl_jax.errors import InputError
-from asccl_jax.geometry.face_outline import face_outline
-from asccl_jax.geometry.soft_erosion import soft_erosion
+from asccl_jax.image.blending import soft_erosion
+from asccl_jax.image.polygon import face_outline
 from DECA_torch_bridge.reconstruct.face_template import ALIGNED_SIZE
 from DECA_torch_bridge.state_dict import read_state_dict
 

@@ -16,7 +16,7 @@ import tqdm
 from jaxtyping import UInt8
 
 from asccl_jax.errors import InputError, WriteError
-from data_prep.decode import BrokenMediaError, read_frames
+from data_prep.media.decode import BrokenMediaError, read_frames
 from DECA_torch_bridge.video.marked_writer import MarkedVideoWriter, refusal_of_sound
 from DECA_torch_bridge.video.media import open_video
 from DECA_torch_bridge.video.scene_cuts import SceneCuts

@@ -16,10 +16,10 @@ from typing import Any, Self
 import av
 
 from asccl_jax import __version__
-from asccl_jax.data.atomic import atomic_file
 from asccl_jax.errors import InputError, WriteError, writing
-from asccl_jax.file_names import readable
-from data_prep.shown_media import BrokenMediaError, find_picture_track, find_sound_tracks, open_media
+from asccl_jax.paths import readable
+from asccl_jax.work import atomic_file
+from data_prep.media.shown_media import BrokenMediaError, find_picture_track, find_sound_tracks, open_media
 from DECA_torch_bridge.video.yuv_picture import YuvPicture
 
 __all__ = ["CONTAINERS", "MARK", "MarkedVideoWriter", "is_same_file", "refusal_of_sound"]

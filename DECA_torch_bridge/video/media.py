@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from asccl_jax.errors import InputError
-from data_prep.shown_media import (
+from data_prep.media.shown_media import (
     BrokenMediaError,
     Orientation,
     ShownPicture,
@@ -84,7 +84,7 @@ class TimedPicture:
     """A picture of a video.
 
     Attributes:
-      index: 0-based number, as `data_prep.decode` counts frames.
+      index: 0-based number, as `data_prep.media.decode` counts frames.
       picture: Upright.
       pts: Presentation time in ticks of the video's clock.
       duration: For how long it is shown, in ticks; 0 if not known.

@@ -7,12 +7,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.data.schema import EMOTIONS, UNLABELLED
 from asccl_jax.errors import InputError
-from asccl_jax.file_names import as_argument, id_part
-from data_prep.decode import BrokenMediaError
-from data_prep.landmarks import BACKENDS, check_file
+from asccl_jax.paths import as_argument, id_part
+from asccl_jax.work import file_facts
+from data_prep.media.decode import BrokenMediaError
+from data_prep.media.landmarks import BACKENDS, check_file
 from DECA_torch_bridge.video.child_process import python_words
 
 __all__ = ["ReconstructOptions", "add_reconstruct_options", "reconstruct_options"]
@@ -112,7 +112,7 @@ class ReconstructOptions:
         return [settings, file_facts(video, self.assets, *files)]
 
     def _landmark_files(self, video: Path) -> list[Path]:
-        """Where precomputed landmarks of a video may lie, the first one counts (`data_prep.landmarks.Precomputed`)."""
+        """Where precomputed landmarks of a video may lie; the first one counts (see `media.landmarks.Precomputed`)."""
         beside = video.with_name(f"{video.stem}.npz")
         if self.landmarks_dir is None:
             return [beside]

@@ -15,10 +15,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from asccl_jax.data.atomic import atomic_file
-from asccl_jax.data.selection import evenly_spaced
+from asccl_jax.data.manifest import evenly_spaced
 from asccl_jax.errors import InputError, exit_on_input_error, writing
-from asccl_jax.outputs import require_writable_file
+from asccl_jax.work import atomic_file, require_writable_file
 from DECA_torch_bridge.video.media import MarkedVideoWriter, SourceVideo, TimedPicture, open_video, probe_video
 from DECA_torch_bridge.video.yuv_picture import YuvPicture
 

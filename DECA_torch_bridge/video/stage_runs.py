@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from asccl_jax.data.atomic import write_atomically
-from asccl_jax.data.sole_writer import sole_writer
 from asccl_jax.errors import InputError, writing
+from asccl_jax.work import sole_writer, write_atomically
 from DECA_torch_bridge.video.child_process import ChildError, Use, run_child
 
 __all__ = ["Stage", "StageOutcome", "WorkFolder", "digest", "outcome_table", "run_stages"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from asccl_jax.data.growing_folder import file_facts
-from asccl_jax.data.track_list import clip_file_name, codes_path
+from asccl_jax.data.tracks import clip_file_name, codes_path
+from asccl_jax.work import file_facts
 from DECA_torch_bridge.video.child_process import python_words
 from DECA_torch_bridge.video.reconstruct_options import ReconstructOptions
 from DECA_torch_bridge.video.stage_runs import Stage

@@ -9,11 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.errors import InputError, exit_on_input_error
-from asccl_jax.file_names import as_argument, id_part
-from asccl_jax.outputs import require_writable_folder
-from asccl_jax.recipe_files import find_recipe
+from asccl_jax.paths import as_argument, find_recipe, id_part
+from asccl_jax.work import file_facts, require_writable_folder
 from DECA_torch_bridge.video.child_process import python_words
 from DECA_torch_bridge.video.input_checks import VideoCheck, check_disk, check_video, require_video
 from DECA_torch_bridge.video.pipeline_command import exit_status, say

@@ -14,7 +14,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import Int, UInt8
 
-from data_prep.shown_media import Orientation
+from data_prep.media.shown_media import Orientation
 
 __all__ = ["Box", "YuvPicture"]
 

@@ -9,16 +9,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from asccl_jax import xla_flags
+from asccl_jax import process
 from asccl_jax.errors import InputError, exit_on_input_error
 
 __all__ = ["main"]
 
 _BENCHMARKS = {
-    "metric": ("asccl_jax.bench.metric", "the metric's training step, beside PyTorch's"),
-    "manipulator": ("asccl_jax.bench.manipulator", "the manipulator's training step and a clip, beside PyTorch's"),
-    "renderer": ("asccl_jax.bench.renderer", "drawing a frame, its gradient and a clip, beside PyTorch's"),
-    "bridge": ("asccl_jax.bench.bridge", "frames a second through each stage of the DECA bridge"),
+    "metric": ("asccl_jax.bench.metric_bench", "the metric's training step, beside PyTorch's"),
+    "manipulator": (
+        "asccl_jax.bench.manipulator_bench",
+        "the manipulator's training step and a clip, beside PyTorch's",
+    ),
+    "renderer": ("asccl_jax.bench.renderer_bench", "drawing a frame, its gradient and a clip, beside PyTorch's"),
+    "bridge": ("asccl_jax.bench.bridge_bench", "frames a second through each stage of the DECA bridge"),
     "input": ("asccl_jax.bench.input_pipeline", "images a second out of the input pipeline"),
     "collectives": ("asccl_jax.bench.collectives", "what an update sends between devices, counted, not timed"),
 }
@@ -31,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
       arguments: Words after `bench`; None takes those of the process.
     """
-    xla_flags.apply()  # Workers inherit it; some benchmarks import JAX, after which it is too late.
+    process.apply_xla_flags()  # Workers inherit it; some benchmarks import JAX, after which it is too late.
     parser = argparse.ArgumentParser(prog="asccl bench", description="Measure speed and memory on this machine.")
     benchmarks = parser.add_subparsers(required=True, metavar="BENCHMARK")
     for name, (module_name, summary) in _BENCHMARKS.items():

@@ -17,16 +17,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from asccl_jax.bench.hlo_collectives import Tally, count_collectives
+from asccl_jax.bench.collectives import Tally, count_collectives
 from asccl_jax.errors import InputError
 from asccl_jax.tasks import Task
-from asccl_jax.tasks.manipulator import ManipulatorTask
-from asccl_jax.tasks.metric import MetricTask
-from asccl_jax.tasks.renderer import RendererTask
-from asccl_jax.train.recipes.command_line import parse
-from asccl_jax.train.recipes.manipulator_recipe import manipulator_task
-from asccl_jax.train.recipes.metric_recipe import metric_task
-from asccl_jax.train.recipes.renderer_recipe import renderer_task
+from asccl_jax.tasks.manipulator_task import ManipulatorTask
+from asccl_jax.tasks.metric_task import MetricTask
+from asccl_jax.tasks.renderer_task import RendererTask
+from asccl_jax.train.command_line import parse
+from asccl_jax.train.recipes import manipulator_task, metric_task, renderer_task
 from asccl_jax.train.sharding import data_mesh, sharded_update, state_sharding
 from asccl_jax.types import PairBatch, SequenceBatch, WindowBatch
 

@@ -14,8 +14,8 @@ import numpy as np
 import simplejpeg
 from jaxtyping import UInt8
 
-from asccl_jax.bench.report import Report, align, describe_machine
-from asccl_jax.data.dataset_writer import begin_dataset, finish_dataset, write_frame_shard
+from asccl_jax.bench.harness import Report, align, describe_machine
+from asccl_jax.data.dataset import begin_dataset, finish_dataset, write_frame_shard
 from asccl_jax.data.loader import training_batches
 from asccl_jax.data.pairs import FramePairs
 from asccl_jax.data.schema import ClipPairRecord, FrameRecord

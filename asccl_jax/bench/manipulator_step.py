@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asccl_jax import host_memory
-from asccl_jax.bench.worker import StepOptions, serve
-from asccl_jax.manipulator_settings import ManipulatorSettings
+from asccl_jax import process
+from asccl_jax.bench.harness import StepOptions, serve
 from asccl_jax.models.manipulator import Manipulator
-from asccl_jax.tasks.manipulator import ManipulatorTask
+from asccl_jax.settings import ManipulatorSettings
+from asccl_jax.tasks.manipulator_task import ManipulatorTask
 from asccl_jax.train.optimizer import adam, rate_schedule
 from asccl_jax.types import WindowBatch
 
@@ -90,5 +90,5 @@ def _peak_device_memory() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    host_memory.keep_freed_memory()  # as training does
+    process.keep_freed_memory()  # as training does
     sys.exit(serve(build))

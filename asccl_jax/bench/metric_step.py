@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from asccl_jax import host_memory
-from asccl_jax.bench.worker import StepOptions, serve
+from asccl_jax import process
+from asccl_jax.bench.harness import StepOptions, serve
+from asccl_jax.process import CPU_CONVOLUTION_FLAG
 from asccl_jax.settings import MetricSettings
-from asccl_jax.tasks.metric import MetricTask
+from asccl_jax.tasks.metric_task import MetricTask
 from asccl_jax.types import PairBatch
-from asccl_jax.xla_flags import CPU_CONVOLUTION_FLAG
 
 __all__ = ["build"]
 
@@ -91,5 +91,5 @@ def _peak_device_memory() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    host_memory.keep_freed_memory()  # as training does
+    process.keep_freed_memory()  # as training does
     sys.exit(serve(build))

@@ -13,19 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asccl_jax import host_memory
-from asccl_jax.bench.renderer_flops import STEP_FRAMES, metric_settings, vgg_widths
-from asccl_jax.bench.worker import StepOptions, serve
-from asccl_jax.frozen_metric import FrozenMetric
-from asccl_jax.infer.render import render_frames
+from asccl_jax import process
+from asccl_jax.bench.harness import StepOptions, serve
+from asccl_jax.bench.renderer_bench import STEP_FRAMES, metric_settings, vgg_widths
+from asccl_jax.infer.rendering import render_frames
 from asccl_jax.models.correlation import init_variables
-from asccl_jax.models.renderer import IMAGE_CHANNELS, Renderer, RendererGenerator, init_networks
+from asccl_jax.models.renderer import IMAGE_CHANNELS, Renderer, RendererGenerator, init_renderer
 from asccl_jax.models.vgg import Vgg, init_vgg
-from asccl_jax.renderer_settings import RendererSettings
-from asccl_jax.tasks.frame_supervision import FrameSupervision, VggDistance
-from asccl_jax.tasks.renderer import RendererTask
+from asccl_jax.settings import RendererSettings
+from asccl_jax.tasks.frame_losses import FrameSupervision, VggDistance
+from asccl_jax.tasks.renderer_task import RendererTask
 from asccl_jax.train.optimizer import adam, rate_schedule
 from asccl_jax.types import SequenceBatch
+from asccl_jax.weights import FrozenMetric
 
 __all__ = ["build"]
 
@@ -46,7 +46,7 @@ def build(options: StepOptions) -> tuple[Callable[[int, str], None], dict[str, A
     frames, chunk, with_step = fields.pop("frames"), fields.pop("chunk"), fields.pop("step")
     settings = RendererSettings.from_dict(fields)
     dtype = jnp.dtype(options.dtype)
-    networks = init_networks(settings, jax.random.key(options.seed))
+    networks = init_renderer(settings, jax.random.key(options.seed))
     random = np.random.default_rng(options.seed)
     compiled: dict[str, Callable[[], Any]] = {}
     description: dict[str, Any] = {"compile_s": {}, "xla_temporary_bytes": {}}
@@ -155,5 +155,5 @@ def _peak_device_memory() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    host_memory.keep_freed_memory()  # as training does
+    process.keep_freed_memory()  # as training does
     sys.exit(serve(build))

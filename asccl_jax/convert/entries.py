@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from asccl_jax.convert.state_dicts import value_faults
 from asccl_jax.trees import shape_differences
 from asccl_jax.types import Variables
 
@@ -24,7 +23,26 @@ __all__ = [
     "gather",
     "linear_entries",
     "norm_entries",
+    "value_faults",
 ]
+
+# What is wrong with the values of a state dict, whatever network it belongs to.
+
+
+def value_faults(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Returns one phrase for every array that holds anything but finite real numbers.
+
+    >>> value_faults({"a": np.zeros(2), "b": np.array([1]), "c": np.array([np.nan])})
+    ['b holds int64, expected real numbers', 'c holds values that are not finite']
+    """
+    faults = []
+    for key in sorted(arrays):
+        if not np.issubdtype(arrays[key].dtype, np.floating):
+            faults.append(f"{key} holds {arrays[key].dtype}, expected real numbers")
+        elif not np.isfinite(arrays[key]).all():
+            faults.append(f"{key} holds values that are not finite")
+    return faults
+
 
 NORM_ENTRIES = (
     ("weight", "params", "scale"),

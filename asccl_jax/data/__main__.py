@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from asccl_jax.data.dataset_reader import describe_dataset, verify_dataset
+from asccl_jax.data.dataset import describe_dataset, verify_dataset
 from asccl_jax.errors import exit_on_input_error
 
 

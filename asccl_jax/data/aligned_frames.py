@@ -6,18 +6,43 @@ import abc
 import collections
 import dataclasses
 import io
+import itertools
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from jaxtyping import Bool, Float, Float32, Int, Int32, Int64, Real, UInt8
 from PIL import Image
 
+from asccl_jax.data.dataset import open_records, read_render_flags
+from asccl_jax.data.manifest import MANIFEST_NAME, FrameIndex, read_manifest
+from asccl_jax.data.records import RecordSource
+from asccl_jax.data.schema import UNLABELLED, RenderRecord
 from asccl_jax.errors import InputError
-from asccl_jax.geometry.eyes import draw_eyes, median_point
+from asccl_jax.head.face_points import MOUTH, draw_eyes, eye_points, median_point
+from asccl_jax.image.face_crop import landmark_box, mask_box
+from asccl_jax.image.polygon import face_outline
+from asccl_jax.paths import is_litter
+from asccl_jax.work import file_facts
 
-__all__ = ["AlignedClips", "AlignedFrame", "RenderedClip", "aligned_frame", "decode_picture", "eyes_at", "find_runs"]
+__all__ = [
+    "REGIONS",
+    "UNTRUSTED",
+    "AlignedClips",
+    "AlignedFrame",
+    "FolderClips",
+    "RecordClips",
+    "RenderedClip",
+    "aligned_frame",
+    "decode_picture",
+    "eyes_at",
+    "find_runs",
+    "is_subject_folder",
+    "open_clips",
+]
 
 _OPAQUE = 128
 
@@ -225,3 +250,303 @@ def _resized(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, 
     if image.shape[:2] == (size, size):
         return image
     return np.array(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
+
+
+# Aligned frames straight from the published folders of a subject, in sub-folders of 50 frames or flat.
+
+_EYES = "eye_landmarks_aligned"
+_KINDS = ("faces_aligned", "masks_aligned", "nmfcs_aligned", "shapes_aligned", _EYES)
+_EYE_ROWS = 14
+_USUAL_MOUTH = np.array([[126.5, 174.0]])
+"""Where the alignment's template has the middle of the mouth; for eye files without one, as test folders have them."""
+
+
+def is_subject_folder(path: Path) -> bool:
+    """Returns whether a folder is laid out as a subject's, with aligned pictures."""
+    return all((path / kind).is_dir() for kind in ("nmfcs_aligned", "shapes_aligned"))
+
+
+class FolderClips(AlignedClips):
+    """The clips of one or several subjects: each sub-folder is one, "SUBJECT/000000"; a flat folder is all one.
+
+    Args:
+      folders: Of the subjects; each has faces, masks, NMFC, shapes and eye landmarks, aligned.
+      image_size: Side of the pictures wanted, in pixels.
+      held_out: Sub-folders of each subject, the last ones, that are for validation; at least one is left for training.
+      fps: Frames a second, which the folders do not tell.
+      cache_bytes: Memory for decoded frames.
+
+    Raises:
+      InputError: A folder is missing or not complete, or two have one name.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path | str],
+        *,
+        image_size: int = 256,
+        held_out: int = 1,
+        fps: float = 30.0,
+        cache_bytes: int = 1 << 30,
+    ) -> None:
+        super().__init__(image_size, cache_bytes=cache_bytes)
+        subjects = [Path(folder) for folder in folders]
+        names = [subject.resolve().name for subject in subjects]
+        if not subjects or len(set(names)) < len(names):
+            raise InputError(
+                f"subjects {', '.join(names) or 'none'}: expected at least one folder, each of another name"
+            )
+        self.clips, self.left_out = {}, {}
+        self._folders: dict[str, tuple[Path, str]] = {}
+        for subject, name in zip(subjects, names, strict=True):
+            sequences = _sequences(subject)
+            training = max(len(sequences) - held_out, 1)
+            for place, (sequence, frames) in enumerate(sequences.items()):
+                clip = f"{name}/{sequence}" if sequence else name
+                split = "train" if place < training else "validation"
+                self.clips[clip] = RenderedClip(clip, name, UNLABELLED, "", split, fps, find_runs(np.array(frames)))
+                self._folders[clip] = subject, sequence
+
+    def facts(self, clip: str) -> list[Any]:
+        """See `AlignedClips`."""
+        subject, sequence = self._folders[clip]
+        runs = self.entry(clip).runs
+        # Of a flat folder with sub-folders beside it the latter count, too: work that was not needed, nothing stale.
+        return [runs, *file_facts(*(subject / kind / sequence for kind in _KINDS))]
+
+    def _load(self, clip: str, frame: int) -> AlignedFrame:
+        entry = self.entry(clip)
+        if not any(first <= frame <= last for first, last in entry.runs):
+            raise InputError(f"clip {clip!r} has no frame {frame}")
+        subject, sequence = self._folders[clip]
+        image, mask, nmfc, shape = (
+            _read_picture(subject / kind / sequence / f"{frame:06d}.png") for kind in _KINDS if kind != _EYES
+        )
+        for kind, picture in zip(_KINDS, (image, mask, nmfc, shape), strict=False):
+            if picture.shape != (len(image), len(image), 3):
+                raise InputError(
+                    f"{subject / kind / sequence / f'{frame:06d}.png'}: {picture.shape[1]} x {picture.shape[0]} pixels,"
+                    f" expected {len(image)} x {len(image)} as the face"
+                )
+        points = _read_points(subject / _EYES / sequence / f"{frame:06d}.txt")
+        face = mask[:, :, 0] > 127
+        return aligned_frame(
+            image=image,
+            nmfc_image=nmfc,
+            shape_image=shape,
+            mask=face,
+            eye_points=np.trunc(points[:_EYE_ROWS]).astype(np.int64),
+            mouth=points[_EYE_ROWS:] if len(points) > _EYE_ROWS else _USUAL_MOUTH * (len(image) / 256),
+            face_box=mask_box(face, points[:_EYE_ROWS]),
+            size=self.image_size,
+        )
+
+
+def _sequences(subject: Path) -> dict[str, list[int]]:
+    """Frame numbers by sub-folder, "" for a flat folder; all kinds must have the same."""
+    missing = [kind for kind in _KINDS if not (subject / kind).is_dir()]
+    if missing:
+        raise InputError(
+            f"{subject}: no {', '.join(missing)}; expected the folder of one subject after alignment (a data set"
+            " of `asccl reconstruct` needs no masks)"
+        )
+    found = {kind: _frames(subject / kind, ".txt" if kind == _EYES else ".png") for kind in _KINDS}
+    first = found[_KINDS[0]]
+    for kind, frames in found.items():
+        odd = sorted(frames ^ first)
+        if odd:
+            place = "/".join(filter(None, odd[0]))
+            raise InputError(
+                f"{subject}: frame {place} and {len(odd) - 1} more are not in both {_KINDS[0]} and {kind};"
+                " the folders must have the same frames"
+            )
+    if not first:
+        raise InputError(f"{subject / _KINDS[0]}: no pictures; expected 000000.png, 000001.png, ...")
+    grouped = itertools.groupby(sorted(first), key=lambda frame: frame[0])
+    return {sequence: sorted(int(number) for _, number in frames) for sequence, frames in grouped}
+
+
+def _frames(folder: Path, suffix: str) -> set[tuple[str, str]]:
+    """Sub-folder ("" for none) and name of each file."""
+    files: Iterable[Path] = itertools.chain(folder.glob(f"*{suffix}"), folder.glob(f"*/*{suffix}"))
+    kept = (path for path in files if not is_litter(path.name))
+    names = {(path.parent.name if path.parent != folder else "", path.stem) for path in kept}
+    strange = sorted(name for _, name in names if not (name.isdecimal() and len(name) == 6))
+    if strange:
+        raise InputError(f"{folder}: {', '.join(strange[:3])} name no frame; expected 000000{suffix}, ...")
+    return names
+
+
+def _read_picture(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    try:
+        return decode_picture(path.read_bytes())
+    except (OSError, InputError) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _read_points(path: Path) -> Float[np.ndarray, "n 2"]:
+    try:
+        points = np.loadtxt(path, ndmin=2)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a list of points ({error})") from error
+    if points.shape[1] != 2 or len(points) < _EYE_ROWS or not np.isfinite(points).all():
+        raise InputError(f"{path}: {points.shape[0]} x {points.shape[1]} numbers, expected at least 14 points x, y")
+    return points
+
+
+# Aligned frames from the records that a reconstruction (`asccl reconstruct`) has written.
+
+REGIONS = ("face", "head")
+"""What a mask may cover."""
+
+UNTRUSTED = 1 | 4 | 8
+"""Flags of frames left out: no face was found, a poor fit, an unreadable picture (see `schema.RenderRecord`)."""
+
+
+class RecordClips(AlignedClips):
+    """The clips of a data set of renders.
+
+    A frame's mask is where its head model was drawn, and of that the face: `geometry.face_outline`. Pupils are looked
+    for in the aligned frame.
+
+    Args:
+      directory: Data set.
+      image_size: Side of the pictures wanted, in pixels.
+      detail: Take the surface with wrinkles rather than the coarse one.
+      region: "face", or "head" for all of the head model, with the scalp, ears and neck.
+      untrusted: Flags of frames to leave out; 0 takes all.
+      cache_bytes: Memory for decoded frames.
+
+    Raises:
+      InputError: No such data set, no renders in it, not the pictures wanted, or no frame to trust.
+    """
+
+    def __init__(
+        self,
+        directory: Path | str,
+        *,
+        image_size: int = 256,
+        detail: bool = False,
+        region: str = "face",
+        untrusted: int = UNTRUSTED,
+        cache_bytes: int = 1 << 30,
+    ) -> None:
+        super().__init__(image_size, cache_bytes=cache_bytes)
+        if region not in REGIONS:
+            raise InputError(f"region {region!r}: expected {' or '.join(REGIONS)}")
+        manifest = read_manifest(directory)
+        splits = [name for name, split in manifest.splits.items() if split.renders]
+        if not splits:
+            raise InputError(f"{directory} has no renders; make records that have them with `asccl reconstruct`")
+        self._directory, self._region = Path(directory), region
+        self._shape_picture = "aligned_detail_image" if detail else "aligned_shape_image"
+        self._records = {name: open_records(directory, manifest, name, "renders") for name in splits}
+        self._index = {name: FrameIndex(manifest, name) for name in splits}
+        self.clips, self.left_out = {}, {}
+        for split in splits:
+            self._check_pictures(self._records[split])
+            flags = read_render_flags(directory, manifest, split)
+            for clip, entry in sorted(self._index[split].clips.items()):
+                trusted = (flags[clip] & untrusted) == 0
+                positions = self._index[split].positions(clip)
+                if not trusted.all():
+                    self.left_out[clip] = int((~trusted).sum())
+                if trusted.any():
+                    runs = find_runs(positions[trusted])
+                    who = (entry.speaker, entry.emotion, entry.sentence)
+                    self.clips[clip] = RenderedClip(clip, *who, split, entry.fps, runs)
+        if not self.clips:
+            raise InputError(f"{directory}: none of {sum(self.left_out.values())} frames can be trusted (their flags)")
+
+    def _check_pictures(self, records: RecordSource) -> None:
+        if not len(records):
+            return
+        wanted = {"aligned_image", "aligned_nmfc_image", self._shape_picture, "aligned_alpha_image"}
+        absent = wanted & RenderRecord.decode(records[0]).absent()
+        if absent:
+            raise InputError(
+                f"{self._directory}: its records have no {', '.join(sorted(absent))}; wrinkles need DECA's decoder"
+            )
+
+    def facts(self, clip: str) -> list[Any]:
+        """See `AlignedClips`."""
+        entry = self.entry(clip)
+        numbers = self._index[entry.split].all_records(clip)
+        return [self._region, entry.runs, self._records[entry.split].digest(numbers.tolist())]
+
+    def _load(self, clip: str, frame: int) -> AlignedFrame:
+        split = self.entry(clip).split
+        number = self._index[split].record(clip, frame)
+        records = self._records[split]
+        try:
+            return self._decode(RenderRecord.decode(records[number]))
+        except ValueError as error:  # of which InputError is one
+            raise InputError(f"{records.describe(number)}: {error}") from error
+
+    def _decode(self, record: RenderRecord) -> AlignedFrame:
+        image = simplejpeg.decode_jpeg(record.aligned_image, "RGB")
+        nmfc, shape, alpha = (
+            _picture(record, name, len(image))
+            for name in ("aligned_nmfc_image", self._shape_picture, "aligned_alpha_image")
+        )
+        landmarks = record.aligned_landmarks
+        mask = alpha[:, :, 0] > 127
+        if self._region == "face":
+            mask &= face_outline(landmarks, mask.shape)
+        return aligned_frame(
+            image=image,
+            nmfc_image=nmfc,
+            shape_image=shape,
+            mask=mask,
+            eye_points=eye_points(image, landmarks),
+            mouth=landmarks[MOUTH],
+            face_box=landmark_box(landmarks),
+            size=self.image_size,
+        )
+
+
+def _picture(record: RenderRecord, name: str, side: int) -> UInt8[np.ndarray, "h w 3"]:
+    picture = decode_picture(getattr(record, name))
+    if picture.shape[:2] != (side, side):
+        raise InputError(f"its {name!r} has {picture.shape[0]} x {picture.shape[1]} pixels, its frame {side} x {side}")
+    return picture
+
+
+# Opens whatever holds aligned frames: a data set of renders, published folders of one subject or of several.
+
+
+def open_clips(
+    path: Path | str,
+    *,
+    image_size: int = 256,
+    detail: bool = False,
+    region: str = "face",
+    untrusted: int = UNTRUSTED,
+    cache_bytes: int = 1 << 30,
+) -> AlignedClips:
+    """Returns the clips of a data set of renders, of a subject's folder, or of a folder of subjects' folders.
+
+    Args:
+      path: Where.
+      image_size: Side of the pictures wanted, in pixels.
+      detail: Of records, take the surface with wrinkles rather than the coarse one.
+      region: Of records, what the mask covers: "face" or "head".
+      untrusted: Of records, flags of frames to leave out.
+      cache_bytes: Memory for decoded frames.
+
+    Raises:
+      InputError: Nothing of the kind, or it is damaged.
+    """
+    path = Path(path)
+    if (path / MANIFEST_NAME).is_file():
+        return RecordClips(
+            path, image_size=image_size, detail=detail, region=region, untrusted=untrusted, cache_bytes=cache_bytes
+        )
+    if not path.is_dir():
+        raise InputError(f"{path} does not exist; expected records of `asccl reconstruct`, or folders of subjects")
+    folders = [path] if is_subject_folder(path) else sorted(filter(is_subject_folder, path.iterdir()))
+    if not folders:
+        raise InputError(
+            f"{path}: neither records (no {MANIFEST_NAME}) nor folders of subjects (no nmfcs_aligned/, shapes_aligned/)"
+        )
+    return FolderClips(folders, image_size=image_size, cache_bytes=cache_bytes)

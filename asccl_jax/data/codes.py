@@ -16,8 +16,8 @@ from typing import Any, no_type_check
 import numpy as np
 from jaxtyping import Float, Int
 
-from asccl_jax.data.atomic import atomic_file
 from asccl_jax.errors import InputError
+from asccl_jax.work import atomic_file
 
 __all__ = ["FORMAT", "CodeDict", "join_codes"]
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Int64
 
-from asccl_jax.data.atomic import write_atomically
 from asccl_jax.data.schema import EMOTIONS, RECORD_TYPES, SCHEMA_VERSION, UNLABELLED, Kind
 from asccl_jax.errors import InputError
+from asccl_jax.work import write_atomically
 
 __all__ = [
     "MANIFEST_NAME",
@@ -23,6 +23,9 @@ __all__ = [
     "Manifest",
     "Shard",
     "Split",
+    "Twin",
+    "evenly_spaced",
+    "find_twins",
     "kind_directory",
     "read_manifest",
     "shard_name",
@@ -333,3 +336,70 @@ class FrameIndex:
         if record < 0:
             raise InputError(f"clip {clip!r} has no frame {frame}: it was dropped or never existed")
         return record
+
+
+# Clips of one performance in two emotions, frame by frame: what a perfect manipulation of one must look like.
+
+
+@dataclasses.dataclass(frozen=True)
+class Twin:
+    """A neutral clip, and the same words said by the same person in the same time with an emotion.
+
+    Attributes:
+      source: Id of the neutral clip.
+      target: Id of the emotional one.
+      speaker: Who speaks.
+      emotion: Of the target.
+      sentence: What is said.
+    """
+
+    source: str
+    target: str
+    speaker: str
+    emotion: str
+    sentence: str
+
+    @property
+    def folder(self) -> PurePosixPath:
+        """Where the conditioning of the source with the target's expression is kept, within a folder of edits."""
+        return PurePosixPath(self.speaker, self.emotion, self.sentence)
+
+
+def find_twins(manifest: Manifest, split: str = "validation") -> tuple[Twin, ...]:
+    """Returns the pairs of a split whose lists of frames are equal, by speaker, sentence and emotion.
+
+    Only `asccl synthesise actors` makes clips that are equal in speech, pose and blinks; of others, equal numbers of
+    frames would be chance.
+
+    Args:
+      manifest: Data set.
+      split: Its split.
+    """
+    clips = {name: clip for name, clip in manifest.clips.items() if clip.split == split}
+    neutral = {
+        (clip.speaker, clip.sentence, clip.frames): name for name, clip in clips.items() if clip.emotion == "neutral"
+    }
+    found = []
+    for name, clip in sorted(clips.items(), key=lambda item: (item[1].speaker, item[1].sentence, item[1].emotion)):
+        source = neutral.get((clip.speaker, clip.sentence, clip.frames))
+        if source is not None and clip.emotion != "neutral":
+            found.append(Twin(source, name, clip.speaker, clip.emotion, clip.sentence))
+    return tuple(found)
+
+
+# A few of many examples, the same ones every time.
+
+Item = TypeVar("Item")
+
+
+def evenly_spaced(items: Sequence[Item], limit: int | None) -> list[Item]:
+    """Returns at most `limit` items at even distances, both ends among them; all of them without a limit.
+
+    >>> evenly_spaced(range(10), 4)
+    [0, 3, 6, 9]
+    >>> evenly_spaced("abc", 8)
+    ['a', 'b', 'c']
+    """
+    if limit is None or limit >= len(items):
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, limit).round().astype(int)]

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Int, Int64
 
-from asccl_jax.data.dataset_reader import read_pairs
+from asccl_jax.data.dataset import read_pairs
 from asccl_jax.data.frames import FrameStore
 from asccl_jax.data.manifest import FrameIndex
 from asccl_jax.data.schema import ClipPairRecord

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, TypeAlias, TypeVar
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from asccl_jax.data.example import Values, decode_example, encode_example
+from asccl_jax.data.records import Values, decode_example, encode_example
 from asccl_jax.errors import InputError
 
 __all__ = [

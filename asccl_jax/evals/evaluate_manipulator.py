@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asccl_jax import xla_flags
-from asccl_jax.data.selection import evenly_spaced
-from asccl_jax.data.sole_writer import sole_writer
+from asccl_jax import process
+from asccl_jax.data.manifest import evenly_spaced
 from asccl_jax.errors import InputError, exit_on_input_error
-from asccl_jax.geometry.head_model import HEAD_NAME
+from asccl_jax.head.flame import HEAD_NAME
+from asccl_jax.work import sole_writer
 
 if TYPE_CHECKING:
-    from asccl_jax.evals.manipulator_evaluation import Candidate
+    from asccl_jax.evals.manipulator_scores import Candidate
 
 __all__ = ["main"]
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _check(options)
     # Before the first import of JAX: XLA reads its flags once.
-    xla_flags.apply()
+    process.apply_xla_flags()
     with sole_writer(options.output, "--output"):
         return _evaluate(options)
 
@@ -55,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     import tqdm
 
-    from asccl_jax.data.test_speakers import scored_on
+    from asccl_jax.data.hold_outs import scored_on
     from asccl_jax.data.tracks import read_truth
-    from asccl_jax.evals.manipulator_evaluation import evaluate
     from asccl_jax.evals.manipulator_report import to_text, write_evaluation
-    from asccl_jax.geometry.head_model import load_head_model
+    from asccl_jax.evals.manipulator_scores import evaluate
+    from asccl_jax.head.flame import load_head_model
 
     deliveries = evenly_spaced(read_truth(options.tracks), options.limit)
     candidates = _candidates(options)
@@ -115,8 +115,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _candidates(options: argparse.Namespace) -> list[Candidate]:
     from asccl_jax.data.tracks import COEFFICIENTS
-    from asccl_jax.evals.manipulator_evaluation import Candidate
-    from asccl_jax.saved_manipulator import load_manipulator
+    from asccl_jax.evals.manipulator_scores import Candidate
+    from asccl_jax.weights import load_manipulator
 
     asked = [(options.name, os.fspath(options.checkpoint))]
     asked += [(name, directory) for name, _, directory in (entry.partition("=") for entry in options.also)]

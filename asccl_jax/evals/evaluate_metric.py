@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asccl_jax import xla_flags
-from asccl_jax.data.sole_writer import sole_writer
+from asccl_jax import process
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.work import sole_writer
 
 if TYPE_CHECKING:
     from asccl_jax.evals.metric_evaluation import Candidate
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _check(options)
     # Before the first import of JAX: XLA reads its flags once.
-    xla_flags.apply()
+    process.apply_xla_flags()
     if options.clip_query is not None:
         return _compare_clips(options)
     with sole_writer(options.output, "--output"):
@@ -98,8 +98,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     import tqdm
 
     from asccl_jax.data.frames import FrameStore
-    from asccl_jax.data.test_speakers import scored_on
-    from asccl_jax.evals.comparisons import load_comparisons
+    from asccl_jax.data.hold_outs import scored_on
+    from asccl_jax.evals.metric_comparisons import load_comparisons
     from asccl_jax.evals.metric_evaluation import evaluate, work_units
     from asccl_jax.evals.metric_report import write_evaluation
     from asccl_jax.evals.metric_text import text
@@ -123,10 +123,10 @@ def _compare_clips(options: argparse.Namespace) -> int:
     import tqdm
 
     from asccl_jax.data.frames import FrameStore
-    from asccl_jax.evals.clip_losses import clip_comparisons, clip_grid, clip_losses
+    from asccl_jax.evals.metric_evaluation import clip_comparisons, clip_grid, clip_losses
     from asccl_jax.evals.metric_scores import count_images
     from asccl_jax.evals.metric_text import align
-    from asccl_jax.evals.report_page import json_text
+    from asccl_jax.evals.report import json_text
 
     split = options.split or _split_of_clip(options.records, options.clip_query)
     frames = FrameStore(options.records, split)
@@ -157,9 +157,9 @@ def _split_of_clip(records: Path, clip: str) -> str:
 
 def _candidates(options: argparse.Namespace, split: str) -> list[Candidate]:
     """The metrics of the command line, and the untrained network last."""
-    from asccl_jax.evals.metric_baselines import untrained_metric
     from asccl_jax.evals.metric_evaluation import Candidate
-    from asccl_jax.frozen_metric import load_metric
+    from asccl_jax.evals.metric_scores import untrained_metric
+    from asccl_jax.weights import load_metric
 
     trained = load_metric(options.checkpoint)
     found = [Candidate(options.name, "trained", trained, os.fspath(options.checkpoint))]

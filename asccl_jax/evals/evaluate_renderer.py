@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asccl_jax import xla_flags
-from asccl_jax.data.sole_writer import sole_writer
+from asccl_jax import process
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.work import sole_writer
 
 if TYPE_CHECKING:
     from asccl_jax.evals.renderer_evaluation import Candidate
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _check(options)
     # Before the first import of JAX: XLA reads its flags once.
-    xla_flags.apply()
+    process.apply_xla_flags()
     with sole_writer(options.output, "--output"):
         return _evaluate(options)
 
@@ -54,11 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     import tqdm
 
-    from asccl_jax.data.clip_sources import open_clips
-    from asccl_jax.data.test_speakers import reported_split, scored_on
+    from asccl_jax.data.aligned_frames import open_clips
+    from asccl_jax.data.hold_outs import reported_split, scored_on
     from asccl_jax.evals.renderer_evaluation import evaluate, fitted_probe
     from asccl_jax.evals.renderer_report import to_text, write_evaluation
-    from asccl_jax.evals.renderer_truth import RenderRecords
+    from asccl_jax.evals.renderer_scores import RenderRecords
 
     candidates = _candidates(options)
     size = candidates[0].renderer.settings.image_size
@@ -124,7 +124,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _candidates(options: argparse.Namespace) -> list[Candidate]:
     from asccl_jax.evals.renderer_evaluation import Candidate
-    from asccl_jax.saved_renderer import load_renderer
+    from asccl_jax.weights import load_renderer
 
     asked = [(options.name, os.fspath(options.checkpoint))]
     asked += [(name, directory) for name, _, directory in (entry.partition("=") for entry in options.also)]

@@ -18,9 +18,9 @@ from flax import linen as nn
 from flax import struct
 from jaxtyping import Array, Float, Float32, UInt8
 
-from asccl_jax.data.atomic import atomic_file
 from asccl_jax.errors import InputError
 from asccl_jax.types import Variables
+from asccl_jax.work import atomic_file
 
 __all__ = ["BATCH", "MOUTH", "LandmarkProbe", "load_probe", "save_probe", "train_probe"]
 

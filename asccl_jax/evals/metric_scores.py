@@ -11,32 +11,137 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, ArrayLike, Float, Int, UInt8
 
+from asccl_jax.data.manifest import evenly_spaced, read_manifest
+from asccl_jax.data.pairs import FramePairs
 from asccl_jax.data.schema import ComparisonRecord
-from asccl_jax.evals.contrasts import REGIONS
 from asccl_jax.losses.contrastive import neighbour_disparities, patch_nce
 from asccl_jax.models.correlation import FrozenMetric, prepare_images
 from asccl_jax.sampling import NEIGHBOUR_OFFSETS, Box, location_region, map_sizes, sample_locations
 from asccl_jax.settings import MetricSettings
+from asccl_jax.tasks.metric_task import MetricTask
 from asccl_jax.types import Locations
 
 __all__ = [
+    "BROW",
+    "CONTRASTS",
     "DRAWS",
+    "MOUTH",
+    "REGIONS",
+    "Contrast",
     "Frames",
     "MetricScores",
     "chance_level",
+    "contrast",
     "count_images",
     "evaluation_locations",
     "evaluation_metric",
     "metric_losses",
+    "pixel_differences",
     "score_comparisons",
+    "untrained_metric",
 ]
+
+# What a speech-preserving metric should tell apart: pairs of conditions, and the parts of the face to look at.
+
+MOUTH: Box = (0.62, 0.92, 0.25, 0.75)
+"""Mouth and chin in a crop made from the box of the 68 landmarks plus a tenth on each side.
+
+On the synthetic heads lips lie in rows 0.57 to 0.76. On recordings they begin at 0.48 to 0.57, so that the upper lip,
+at which smiles and snarls pull, lies above; the jaw is what speech moves most.
+"""
+
+BROW: Box = (0.04, 0.20, 0.15, 0.85)
+"""Eyebrows in such a crop."""
+
+REGIONS: dict[str, Box | None] = {"face": None, "mouth": MOUTH, "brow": BROW}
+"""Parts of the face to which comparisons may be confined; None is all of it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Contrast:
+    """Two conditions; a loss that measures speech is lower under the first than under the second.
+
+    Attributes:
+      name: Key in tables and files.
+      lower: Condition that should have the lower loss.
+      higher: Condition that should have the higher loss.
+      title: Short heading.
+      question: What a right answer shows, in one sentence.
+    """
+
+    name: str
+    lower: str
+    higher: str
+    title: str
+    question: str
+
+
+CONTRASTS: tuple[Contrast, ...] = (
+    Contrast(
+        "speech",
+        "matched",
+        "other_speech",
+        "clearly other speech",
+        "Same person and emotion: is a frame of clearly other speech worse than the aligned one?",
+    ),
+    Contrast(
+        "small_speech",
+        "matched",
+        "small_speech_change",
+        "slightly other speech",
+        "Same person and emotion: is even a small change of speech seen?",
+    ),
+    Contrast(
+        "neutral_speech",
+        "neutral_same_speech",
+        "neutral_other_speech",
+        "other speech, both neutral",
+        "No emotion involved: is changed speech worse than changed pose and blink?",
+    ),
+    Contrast(
+        "other_identity",
+        "other_identity_same_speech",
+        "other_identity_other_speech",
+        "other speech, other person",
+        "Against another person's face: is other speech still worse than the same speech?",
+    ),
+    Contrast(
+        "speech_over_brow",
+        "brow_only",
+        "neutral_other_speech",
+        "speech over brows",
+        "Does changed speech cost more than changed brows?",
+    ),
+    Contrast(
+        "speech_over_emotion",
+        "matched",
+        "neutral_other_speech",
+        "speech over emotion",
+        "Does changed speech on a neutral face cost more than a full emotion with the same speech?",
+    ),
+    Contrast(
+        "speech_over_identity",
+        "other_identity_same_speech",
+        "other_speech",
+        "speech over identity",
+        "Does other speech of the same person cost more than another person with the same speech?",
+    ),
+)
+
+
+def contrast(name: str) -> Contrast:
+    """Returns the contrast of that name."""
+    return next(entry for entry in CONTRASTS if entry.name == name)
+
 
 DRAWS = 8
 """Draws of locations that are averaged; the mean over images of a single draw still varies by some 8 %."""
@@ -252,3 +357,59 @@ def _retrieval(query: Float[Array, "draws p e"], key: Float[Array, "draws p e"])
     hits = jnp.argmax(cosines, axis=-1) == jnp.arange(pairs)[None]
     other = (jnp.sum(cosines, axis=(1, 2)) - jnp.sum(corresponding, axis=1)) / (pairs * (pairs - 1))
     return jnp.stack([jnp.mean(hits.astype(jnp.float32)), jnp.mean(corresponding), jnp.mean(other)])
+
+
+# Rows that a learned metric has to beat: the same network untrained, and plain differences of pixels.
+
+WARMING_PASSES = 40
+WARMING_BATCH = 4
+
+
+def untrained_metric(settings: MetricSettings, directory: Path, *, split: str, seed: int = 0) -> FrozenMetric:
+    """Returns the network at its random start, with the running statistics its weights have on real images.
+
+    Forty forward passes of training images settle the statistics; where a data set has no training pairs, those of the
+    evaluated split do.
+
+    Args:
+      settings: Network to initialise.
+      directory: Data set.
+      split: Split to take images from where "train" has no pairs.
+      seed: Seed of the weights, as a training run would take it.
+
+    Raises:
+      InputError: Neither split has aligned pairs.
+    """
+    manifest = read_manifest(directory)
+    trainable = "train" in manifest.splits and manifest.split("train").records("pairs")
+    pairs = FramePairs(directory, "train" if trainable else split)
+    # A pass sees one image of each pair: queries and keys alternate, as they do in training.
+    chosen = np.resize(
+        evenly_spaced(range(len(pairs)), WARMING_PASSES * WARMING_BATCH // 2), (WARMING_PASSES // 2, WARMING_BATCH)
+    )
+    task = MetricTask(settings, optax.identity())
+    state = task.settle_statistics(task.init(jax.random.key(seed)), (pairs.batch(rows) for rows in chosen))
+    return FrozenMetric(variables={"params": state.params, "batch_stats": state.batch_stats}, settings=settings)
+
+
+def pixel_differences(frames: Frames, comparisons: Sequence[ComparisonRecord]) -> dict[str, Float[np.ndarray, " n"]]:
+    """Returns the mean absolute difference of query and key in units of the full range, whole and by part of the face.
+
+    The keys are the names in `contrasts.REGIONS`.
+    """
+    rows = []
+    for record in comparisons:
+        query = frames.image(record.query_clip, record.query_frame)
+        key = frames.image(record.key_clip, record.key_frame)
+        difference = np.abs(query.astype(np.float32) - key.astype(np.float32)) / 255
+        rows.append([float(_cut(difference, box).mean()) for box in REGIONS.values()])
+    return dict(zip(REGIONS, np.array(rows, np.float64).reshape(-1, len(REGIONS)).T, strict=True))
+
+
+def _cut(image: Float[np.ndarray, "h w 3"], box: Box | None) -> Float[np.ndarray, "h2 w2 3"]:
+    if box is None:
+        return image
+    height, width = image.shape[:2]
+    rows = slice(round(box[0] * height), round(box[1] * height))
+    columns = slice(round(box[2] * width), round(box[3] * width))
+    return image[rows, columns]

@@ -13,15 +13,12 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from asccl_jax.data.aligned_frames import AlignedClips, AlignedFrame, RenderedClip
-from asccl_jax.data.selection import evenly_spaced
-from asccl_jax.data.strips import difference_image
-from asccl_jax.data.twins import Twin, find_twins
+from asccl_jax.data.frames import difference_image
+from asccl_jax.data.manifest import Twin, evenly_spaced, find_twins
 from asccl_jax.errors import InputError
 from asccl_jax.evals.landmark_probe import BATCH, LandmarkProbe, load_probe, save_probe, train_probe
-from asccl_jax.evals.renderer_scores import DrivenScore, DrivenScorer, OwnScore, OwnScorer
-from asccl_jax.evals.renderer_truth import ALIGNED_SIDE, RenderRecords
-from asccl_jax.infer.edited_conditioning import check_edit, with_edit
-from asccl_jax.infer.render import render_frames
+from asccl_jax.evals.renderer_scores import ALIGNED_SIDE, DrivenScore, DrivenScorer, OwnScore, OwnScorer, RenderRecords
+from asccl_jax.infer.rendering import check_edit, render_frames, with_edit
 from asccl_jax.models.renderer import Renderer
 
 __all__ = ["COPY", "Candidate", "Evaluation", "Pictures", "Row", "evaluate", "fitted_probe", "probe_error"]

@@ -3,27 +3,64 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from asccl_jax.data.atomic import write_atomically
-from asccl_jax.evals.bootstrap import Interval, interval_note
+import numpy as np
+import tqdm
+from jaxtyping import UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy import ndarray
+from PIL import Image
+
+from asccl_jax.data.aligned_frames import RenderedClip, open_clips
+from asccl_jax.data.hold_outs import training_and_held_out
+from asccl_jax.data.manifest import evenly_spaced
+from asccl_jax.data.sequences import RenderSequences, SequenceItem
 from asccl_jax.evals.metric_text import CLEAR, Grid, align
-from asccl_jax.evals.renderer_evaluation import COPY, Evaluation, Row
+from asccl_jax.evals.renderer_evaluation import COPY, Candidate, Evaluation, Row, evaluate
 from asccl_jax.evals.renderer_scores import DRIVEN_MEASURES, OWN_MEASURES, Measure, difference, summary
-from asccl_jax.evals.report_page import Card, Page, Picture, Section, json_text, write_page
-from asccl_jax.evals.strip_figure import strip_figure
+from asccl_jax.evals.report import (
+    INK,
+    MUTED,
+    OTHER_COLOURS,
+    ROW_COLOURS,
+    Card,
+    History,
+    Page,
+    Picture,
+    Section,
+    effort_card,
+    json_text,
+    new_figure,
+    quiet,
+    series,
+    settings_section,
+    smoothed,
+    strip_figure,
+    title,
+    write_page,
+)
+from asccl_jax.evals.statistics import Interval, interval_note
+from asccl_jax.metrics_file import METRICS_FILE, picture_files, read_metrics
+from asccl_jax.weights import load_renderer
+from asccl_jax.work import write_atomically
 
 __all__ = [
     "DIFFERENCES",
     "OWN_CLIPS",
+    "drawn_on_the_way",
     "evaluation_page",
+    "learning_curves",
     "own_grids",
     "to_dict",
     "to_text",
     "write_evaluation",
     "write_figures",
+    "write_training_report",
 ]
 
 OWN_CLIPS = (
@@ -244,3 +281,298 @@ def _by(title: str, rows: Sequence[Row], kind: str, label: str, measure: Measure
         parts = [[score for score in getattr(row, kind) if getattr(score, label) == value] for value in labels]
         cells.append((row.name, *(f"{summary(part, measure.name).value:.{measure.digits}f}" for part in parts)))
     return Grid(title, "", ("row", *labels), tuple(cells))
+
+
+# Pictures of a renderer's training: curves of every term of its losses, and the frames it drew on the way.
+
+_COLUMNS = 3
+_DPI = 110
+_WIDE = 8.4
+_SHADES = (ROW_COLOURS["trained"], ROW_COLOURS["pixels"], ROW_COLOURS["control"], *OTHER_COLOURS)
+
+_TERMS = (
+    ("Generator: weighted sum", ("loss",)),
+    ("Correlation metric", ("metric",)),
+    ("Frame against frame", ("perceptual", "l1")),
+    ("Feature matching", ("feature_matching", "mouth_feature_matching", "eyes_feature_matching")),
+    ("Discriminators: half the sum", ("discriminator",)),
+    ("Judged: whole frame", ("real", "fake", "adversarial")),
+    ("Judged: mouth", ("mouth_real", "mouth_fake", "mouth_adversarial")),
+    ("Judged: eyes", ("eyes_real", "eyes_fake", "eyes_adversarial")),
+)
+"""Panels of training scalars: heading, and names without the task's."""
+
+_HELD_OUT = (
+    ("Held-out frames: mean difference, 0..1", ("l1", "first_l1", "mouth_l1")),
+    ("Held-out frames: PSNR, dB", ("psnr",)),
+)
+
+
+def learning_curves(history: History, *, best_step: int | None = None) -> Figure:
+    """Returns every term of the losses and every held-out score over the steps; a panel of nothing is left out.
+
+    Args:
+      history: Lines of `metrics.jsonl`.
+      best_step: Step to mark in the held-out panels.
+    """
+    logged = set().union(*history) if history else set()
+    trained, held_out = (
+        [
+            (heading, found)
+            for heading, names in panels
+            if (found := [group + name for name in names if group + name in logged])
+        ]
+        for group, panels in (("renderer/", _TERMS), ("eval/", _HELD_OUT))
+    )
+    lines = max(-(-len(trained + held_out) // _COLUMNS), 1)
+    figure = new_figure(11.0, 2.45 * lines)
+    places = figure.subplots(lines, _COLUMNS, squeeze=False).ravel()
+    for axes, (heading, names) in zip(places, trained, strict=False):
+        _panel(axes, history, heading, names, held_out=False)
+    for axes, (heading, names) in zip(places[len(trained) :], held_out, strict=False):
+        _panel(axes, history, heading, names, held_out=True)
+        if best_step is not None:
+            axes.axvline(best_step, color=MUTED, linestyle=":", linewidth=1.2)
+    for axes in places[len(trained + held_out) :]:
+        axes.set_visible(False)
+    return figure
+
+
+def drawn_on_the_way(pictures: Mapping[int, UInt8[ndarray, "h w 3"]]) -> Figure:
+    """Returns pictures of several steps below each other.
+
+    Args:
+      pictures: By step, all of one size.
+    """
+    height, width = next(iter(pictures.values())).shape[:2]
+    figure = new_figure(_WIDE, len(pictures) * (_WIDE * height / width + 0.32), dpi=_DPI)
+    for axes, (step, picture) in zip(
+        figure.subplots(len(pictures), 1, squeeze=False).ravel(), pictures.items(), strict=True
+    ):
+        axes.imshow(picture, interpolation="bicubic")
+        axes.set_axis_off()
+        axes.set_title(f"step {step:,}", fontsize=9.5, color=INK, loc="left", pad=4)
+    return figure
+
+
+def _panel(axes: Axes, history: History, heading: str, names: Sequence[str], *, held_out: bool) -> None:
+    for name, colour in zip(names, _SHADES, strict=False):
+        steps, values = series(history, name)
+        label = name.partition("/")[2].replace("_", " ")
+        if held_out:
+            axes.plot(steps, values, color=colour, marker="o", markersize=3.5, linewidth=1.6, label=label)
+            continue
+        axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.8)
+        axes.plot(steps, smoothed(values), color=colour, linewidth=1.6, label=label)
+    if len(names) > 1:
+        axes.legend(fontsize=7.5, frameon=False, loc="best")
+    quiet(axes)
+    title(axes, heading)
+    axes.set_xlabel("step", fontsize=8, color="#56616d")
+
+
+# The page that ends a renderer's training: how it learned, and held-out clips before and after.
+
+CLIPS = 12
+"""Held-out sequences in the report of a training run."""
+
+_BEFORE = "before training"
+_PICTURE = "held_out"
+_PICTURED = 3
+_CACHE_BYTES = 1 << 28
+_PROGRESS_WIDE = 6.6
+
+
+def write_training_report(workdir: Path, data: Path, *, seconds: float | None = None, limit: int = CLIPS) -> Path:
+    """Writes `report/report.html` of a finished training run, its pictures, and the evaluation's table.
+
+    The renderer in `best/` (else `last/`) and the one in `initial/` draw the clips of the people learnt that are marked
+    "test", or where there are none the held-out sequences, by which `best/` was selected.
+
+    Args:
+      workdir: Folder of the run, with `config.json`, `metrics.jsonl`, `pictures/`, `initial/` and `best/`.
+      data: Records or folders of subjects that it was trained on.
+      seconds: Wall time of the training, if known.
+      limit: Most held-out sequences to draw.
+
+    Returns:
+      Path of the page.
+
+    Raises:
+      InputError: The data or one of the renderers is missing or broken.
+    """
+    config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+    candidates = (
+        Candidate("trained", load_renderer(workdir), str(workdir)),
+        Candidate(_BEFORE, load_renderer(workdir / "initial"), str(workdir / "initial")),
+    )
+    training, held_out = _sequences(data, config)
+    tested = [
+        one for one in held_out.clips.clips.values() if one.split == "test" and one.speaker in training.speakers()
+    ]
+    parts = tested or [_as_clip(held_out, item) for item in held_out.items]
+    with tqdm.tqdm(desc="drawing for the report", unit="clip", dynamic_ncols=True, disable=None) as bar:
+        evaluation = evaluate(
+            candidates, held_out.clips, held_out=parts, limit=limit, pictured=limit, advance=bar.update
+        )
+    page = _page(workdir, evaluation, (training, held_out), config, seconds)
+    path = write_page(workdir / "report", page)
+    write_figures(workdir / "report", evaluation)
+    return path
+
+
+def _sequences(data: Path, config: Mapping[str, Any]) -> tuple[RenderSequences, RenderSequences]:
+    """What was trained on and what was held out, as the run had it."""
+    entries = config["data"]
+    clips = open_clips(
+        data,
+        image_size=config["model"]["image_size"],
+        detail=entries["detail"],
+        region=entries["region"],
+        cache_bytes=_CACHE_BYTES,
+    )
+    return training_and_held_out(
+        clips,
+        speakers=entries["speakers"],
+        frames_per_sequence=entries["frames_per_sequence"],
+        length=entries["length"],
+        chunk=config["chunk"],
+    )
+
+
+def _as_clip(sequences: RenderSequences, item: SequenceItem) -> RenderedClip:
+    return dataclasses.replace(sequences.clips.entry(item.clip), runs=((item.first, item.first + item.frames - 1),))
+
+
+def _page(
+    workdir: Path,
+    evaluation: Evaluation,
+    sequences: tuple[RenderSequences, RenderSequences],
+    config: Mapping[str, Any],
+    seconds: float | None,
+) -> Page:
+    history = read_metrics(workdir / METRICS_FILE)
+    best = _best_step(history) if (workdir / "best").is_dir() else None
+    caption = (
+        "Thin: every logged step; thick: running mean. Held-out sequences are the same every time, drawn from an empty"
+        " history; first: of their first frames; dotted: the step of best/." + _undecided(config)
+    )
+    curves = Picture("learning_curves", caption, learning_curves(history, best_step=best))
+    sections = [Section("How it learned", pictures=(curves, *_pictures(workdir)))]
+    sections.append(Section("Held-out sequences", OWN_CLIPS, tuple(_strips(evaluation)), own_grids(evaluation)))
+    sections.append(Section("Use it", _USAGE, code=_commands(workdir)))
+    sections.append(settings_section(workdir, config))
+    which = "last/" if best is None else f"best/, of step {best:,}"
+    same = sequences[0].items == sequences[1].items
+    size, scored = evaluation.image_size, len(evaluation.rows[0].own)
+    return Page(
+        title="Neural renderer: training report",
+        subtitle=f"{which}, on {scored} held-out sequence{'s' if scored > 1 else ''} at {size} x {size} pixels.",
+        verdict=_training_verdict(evaluation, config) + (_SAME if same else ""),
+        cards=(
+            *_training_cards(evaluation),
+            effort_card(history, config, seconds, unit="chunk"),
+            _data_card(*sequences),
+        ),
+        sections=tuple(sections),
+    )
+
+
+_SAME = " No clip is long enough to be divided: these are the frames that it was trained on."
+
+
+def _undecided(config: Mapping[str, Any]) -> str:
+    """What a discriminator scores that cannot tell real from drawn; only least squares have such a mark."""
+    if config["adversarial"]["mode"] != "ls":
+        return ""
+    mark = 0.25 * config["model"]["discriminator_scales"]
+    return f" A discriminator that tells nothing apart has {mark:g} for real and for fake."
+
+
+def _best_step(history: History) -> int | None:
+    """Step of the lowest held-out score after the start, the first of several: what `best/` holds."""
+    steps, scores = series(history, "eval/score")
+    trained = steps > 0
+    return int(steps[trained][scores[trained].argmin()]) if trained.any() else None
+
+
+def _training_verdict(evaluation: Evaluation, config: Mapping[str, Any]) -> str:
+    trained, before = (row.own for row in evaluation.rows[:2])
+    gain = difference(trained, before, "psnr")
+    quality, start = summary(trained, "psnr").value, summary(before, "psnr").value
+    words = [
+        f"Held-out frames are given back with {quality:.1f} dB and an SSIM of {summary(trained, 'ssim').value:.3f};"
+        f" before training it was {start:.1f} dB."
+    ]
+    if not gain.low > 0:  # nor where there is no interval
+        words.append(f"That is NOT clearly more: {gain.text(1)} dB, {interval_note([gain])}.")
+    if not config["metric"]["path"]:
+        words.append("No metric was given: this is training without the supervision that the paper adds to NED.")
+    return " ".join(words)
+
+
+def _training_cards(evaluation: Evaluation) -> tuple[Card, ...]:
+    trained, before = (
+        {name: summary(row.own, name).value for name in ("psnr", "ssim", "mouth", "first_psnr", "later_psnr")}
+        for row in evaluation.rows[:2]
+    )
+    return (
+        Card("PSNR", f"{trained['psnr']:.1f} dB", f"Held-out frames, within the mask; before: {before['psnr']:.1f}."),
+        Card("SSIM", f"{trained['ssim']:.3f}", f"Of the same frames, 1 is equal; before: {before['ssim']:.3f}."),
+        Card(
+            "mouth error",
+            f"{trained['mouth']:.1f}",
+            f"Levels of 0..255, in a square around the mouth; before: {before['mouth']:.1f}.",
+        ),
+        Card(
+            "first frame",
+            f"{trained['first_psnr']:.1f} dB",
+            f"With no history to draw on; those with one have {trained['later_psnr']:.1f} dB"
+            f" (before: {before['first_psnr']:.1f} and {before['later_psnr']:.1f}).",
+        ),
+    )
+
+
+def _data_card(training: RenderSequences, held_out: RenderSequences) -> Card:
+    frames = [sum(item.frames for item in one.items) for one in (training, held_out)]
+    people = len({training.clips.entry(item.clip).speaker for item in training.items})
+    return Card(
+        "data",
+        f"{len(training)} + {len(held_out)} sequences",
+        f"{frames[0]:,} frames to train on, of {people} {'person' if people == 1 else 'people'};"
+        f" {frames[1]:,} held out.",
+    )
+
+
+def _pictures(workdir: Path) -> Sequence[Picture]:
+    files = picture_files(workdir, _PICTURE)
+    if not files:
+        return ()
+    shown = {step: np.asarray(Image.open(files[step]).convert("RGB")) for step in evenly_spaced(list(files), _PICTURED)}
+    caption = (
+        "First and last frame of held-out sequences, true ones above what was drawn, at the first evaluation, one"
+        " halfway, and the last."
+    )
+    return (Picture("drawn", caption, drawn_on_the_way(shown)),)
+
+
+def _strips(evaluation: Evaluation) -> list[Picture]:
+    # Rows: the truth, what the first candidate drew, the difference; those of the start would only show noise.
+    strips = []
+    for number, pictures in enumerate(evaluation.own_pictures):
+        figure = strip_figure(pictures.rows[:3], wide=_PROGRESS_WIDE)
+        strips.append(Picture(f"clip_{number}", f"{pictures.title}; {DIFFERENCES}", figure))
+    return strips
+
+
+_USAGE = (
+    "best/ holds the networks with the lowest held-out difference and last/ those of the last step, in the same format."
+    " The commands draw whole clips, with another expression where --conditioning gives one, and score any renderer."
+)
+
+
+def _commands(workdir: Path) -> str:
+    return (
+        f"$ asccl render RECORDS --checkpoint {workdir} --output FRAMES\n"
+        f"$ asccl evaluate-renderer --checkpoint {workdir} --records RECORDS --output DIR"
+    )

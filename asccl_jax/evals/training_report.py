@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asccl_jax.errors import InputError, WriteError, writing
-from asccl_jax.evals import manipulator_report, metric_report, renderer_training_report
+from asccl_jax.evals import manipulator_report, metric_report, renderer_report
 
 __all__ = ["write_report"]
 
@@ -29,7 +29,7 @@ def write_report(task: str, workdir: Path, records: Path, *, seconds: float, gro
     writers: dict[str, Callable[..., Path]] = {
         "metric": metric_report.write_training_report,
         "manipulator": manipulator_report.write_training_report,
-        "renderer": renderer_training_report.write_training_report,
+        "renderer": renderer_report.write_training_report,
     }
     _LOG.info("scoring what was trained for the report")
     try:

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from asccl_jax import xla_flags
-from asccl_jax.data.sole_writer import sole_writer
+from asccl_jax import process
 from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.work import sole_writer
 
 if TYPE_CHECKING:
     from asccl_jax.data.aligned_frames import AlignedClips, AlignedFrame, RenderedClip
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _check(options)
     # Before the first import of JAX: XLA reads its flags once.
-    xla_flags.apply()
+    process.apply_xla_flags()
     with sole_writer(options.output, "--output"):
         return _render(options)
 
@@ -57,11 +57,10 @@ def _render(options: argparse.Namespace) -> int:
     import jax
     import tqdm
 
-    from asccl_jax.data.clip_sources import open_clips
-    from asccl_jax.data.growing_folder import growing_folder, is_made
-    from asccl_jax.infer.claimed_folder import claim_folder
-    from asccl_jax.infer.clip_rendering import render_clip
-    from asccl_jax.saved_renderer import load_renderer
+    from asccl_jax.data.aligned_frames import open_clips
+    from asccl_jax.infer.rendering import render_clip
+    from asccl_jax.weights import load_renderer
+    from asccl_jax.work import claim_folder, growing_folder, is_made
 
     renderer = load_renderer(options.checkpoint)
     size = renderer.settings.image_size
@@ -114,7 +113,7 @@ def _check(options: argparse.Namespace) -> None:
     if options.conditioning is not None:
         if options.clip is None:
             raise InputError("--conditioning: belongs to one clip; say which with --clip")
-        from asccl_jax.infer.edited_conditioning import check_edit
+        from asccl_jax.infer.rendering import check_edit
 
         check_edit(options.conditioning)
 
@@ -129,7 +128,7 @@ def _of_split(clips: AlignedClips, split: str) -> list[RenderedClip]:
 
 def _settings(renderer: Any, options: argparse.Namespace) -> dict[str, Any]:
     """What decides the result, for a later run to compare."""
-    from asccl_jax.infer.claimed_folder import fingerprint
+    from asccl_jax.work import fingerprint
 
     edit = None if options.conditioning is None else os.fspath(options.conditioning)
     weights = fingerprint(renderer.params["generator"])
@@ -139,15 +138,15 @@ def _settings(renderer: Any, options: argparse.Namespace) -> dict[str, Any]:
 
 def _facts_of_edit(folder: Path | None) -> list[Any]:
     """What changes when a picture of an edit does."""
-    from asccl_jax.data.growing_folder import file_facts
-    from asccl_jax.infer.edited_conditioning import STREAMS
+    from asccl_jax.infer.rendering import STREAMS
+    from asccl_jax.work import file_facts
 
     return [] if folder is None else file_facts(*(folder / name for name in STREAMS))
 
 
 def _reader(clips: AlignedClips, clip: str, edit: Path | None) -> Callable[[int], AlignedFrame]:
     """Returns what reads a frame of a clip by its number, with its own conditioning or that of an edit."""
-    from asccl_jax.infer.edited_conditioning import with_edit
+    from asccl_jax.infer.rendering import with_edit
 
     def read(number: int) -> AlignedFrame:
         frame = clips.read(clip, number)

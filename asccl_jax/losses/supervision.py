@@ -8,19 +8,18 @@ import numpy as np
 from jaxtyping import Array, Float, Key, Shaped
 
 from asccl_jax.errors import InputError
-from asccl_jax.geometry.face_crop import crop_faces
-from asccl_jax.image_checks import check_image
+from asccl_jax.image.face_crop import crop_faces
 from asccl_jax.losses.contrastive import CorrelationParts, correlation_loss
 from asccl_jax.sampling import map_sizes, sample_locations
 from asccl_jax.settings import MetricSettings
-from asccl_jax.types import Locations
+from asccl_jax.types import Locations, check_image
 
 __all__ = ["Metric", "asccl_loss"]
 
 
 @runtime_checkable
 class Metric(Protocol):
-    """What the loss needs of a metric; `asccl_jax.frozen_metric.FrozenMetric` has it."""
+    """What the loss needs of a metric; `asccl_jax.weights.FrozenMetric` has it."""
 
     @property
     def settings(self) -> MetricSettings:
@@ -47,7 +46,7 @@ def asccl_loss(
     Add it to a generator's loss in three lines, one before the training step and two in it (which is under `jit`):
 
     >>> import jax
-    >>> from asccl_jax.frozen_metric import FrozenMetric
+    >>> from asccl_jax.weights import FrozenMetric
     >>> from asccl_jax.losses import landmark_box
     >>> from asccl_jax.models.correlation import init_variables
     >>> settings = MetricSettings(stage_blocks=(1, 1, 1, 1), stage_widths=(4, 4, 8, 8), image_size=40)

@@ -13,14 +13,13 @@ from flax import struct
 from jax import lax
 from jaxtyping import Array, DTypeLike, Float, Key, Shaped, UInt8
 
-from asccl_jax.image_checks import check_image
 from asccl_jax.models.convolution import KERNEL_DEVIATION
 from asccl_jax.models.iresnet import IResNet
-from asccl_jax.models.precision import at_least_float32
+from asccl_jax.models.normalisation import at_least_float32
 from asccl_jax.norms import unit_vectors
 from asccl_jax.settings import MetricSettings
 from asccl_jax.trees import cut_vector
-from asccl_jax.types import Variables
+from asccl_jax.types import Variables, check_image
 
 __all__ = ["CorrelationMetric", "FrozenMetric", "init_variables", "prepare_images", "resize_images"]
 

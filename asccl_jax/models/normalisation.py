@@ -8,9 +8,23 @@ from jax import lax
 from jaxtyping import Array, DTypeLike, Float
 
 from asccl_jax.errors import InputError
-from asccl_jax.models.precision import at_least_float32
 
-__all__ = ["BatchNorm", "InstanceNorm"]
+__all__ = [
+    "BatchNorm",
+    "InstanceNorm",
+    "at_least_float32",
+]
+
+# The precision of sums: statistics, norms and accumulated products are float32 even where the rest is bfloat16.
+
+
+def at_least_float32(dtype: DTypeLike) -> DTypeLike:
+    """Returns float64 for float64, else float32.
+
+    >>> at_least_float32(jnp.bfloat16) == jnp.float32, at_least_float32(jnp.float64) == jnp.float64
+    (True, True)
+    """
+    return jnp.float64 if jnp.dtype(dtype) == jnp.float64 else jnp.float32
 
 
 class BatchNorm(nn.Module):

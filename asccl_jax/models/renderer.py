@@ -15,22 +15,112 @@ from flax import struct, traverse_util
 from jaxtyping import Array, DTypeLike, Float, Key
 
 from asccl_jax.models.convolution import Convolution, TransposedConvolution
-from asccl_jax.models.normalisation import InstanceNorm
-from asccl_jax.models.patch_discriminator import RENDERER_DEVIATION, MultiscaleDiscriminator
-from asccl_jax.models.precision import at_least_float32
-from asccl_jax.renderer_settings import RendererSettings
+from asccl_jax.models.normalisation import InstanceNorm, at_least_float32
+from asccl_jax.settings import RendererSettings
 from asccl_jax.trees import cut_vector
 from asccl_jax.types import Variables
 
 __all__ = [
     "IMAGE_CHANNELS",
+    "RENDERER_DEVIATION",
+    "MultiscaleDiscriminator",
     "Renderer",
     "RendererGenerator",
     "conditioning_windows",
-    "init_networks",
+    "init_renderer",
     "masked",
     "network_names",
+    "scale_widths",
 ]
+
+# Discriminator that judges overlapping patches of an image, at several resolutions.
+
+RENDERER_DEVIATION = 0.02
+"""Standard deviation of fresh kernels of the renderer's networks."""
+
+_LARGEST_FIRST_WIDTH = 64
+_LARGEST_WIDTH = 512
+
+
+def scale_widths(settings: RendererSettings, scale: int) -> tuple[int, ...]:
+    """Returns the output channels of each layer at a scale, 0 being the full resolution.
+
+    >>> scale_widths(RendererSettings(discriminator_width=8), 1)
+    (16, 32, 64, 128, 1)
+    """
+    first = min(_LARGEST_FIRST_WIDTH, settings.discriminator_width * 2**scale)
+    inner = (min(_LARGEST_WIDTH, first * 2**layer) for layer in range(settings.discriminator_layers + 1))
+    return (*inner, 1)
+
+
+class PatchDiscriminator(nn.Module):
+    """A row of 4x4 convolutions; each value of the last map judges one patch.
+
+    Attributes:
+      widths: Output channels of each layer. All but the last two halve the side; all but the first and the last
+        normalise.
+      dtype: Type of the computation.
+      conv_implementation: "auto", "xla", "phase" or "shifts", see `convolution.convolve`.
+    """
+
+    widths: tuple[int, ...]
+    dtype: DTypeLike = jnp.float32
+    conv_implementation: str = "auto"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> list[Float[Array, "n _ _ _"]]:
+        """Returns every layer's map, the judgements last, in float32."""
+        last, maps = len(self.widths) - 1, []
+        for layer, width in enumerate(self.widths):
+            x = Convolution(
+                width,
+                kernel_size=4,
+                stride=2 if layer < last - 1 else 1,
+                dtype=self.dtype,
+                implementation=self.conv_implementation,
+                padding=2,
+                use_bias=True,
+                deviation=RENDERER_DEVIATION,
+                name=f"layer{layer}",
+            )(x)
+            if 0 < layer < last:
+                x = InstanceNorm(dtype=self.dtype, name=f"norm{layer}")(x)
+            if layer < last:
+                x = nn.leaky_relu(x, 0.2)
+            maps.append(x.astype(at_least_float32(x.dtype)))
+        return maps
+
+
+class MultiscaleDiscriminator(nn.Module):
+    """Patch discriminators with weights of their own at full resolution, half of it and on.
+
+    Attributes:
+      settings: Sizes of the networks.
+      dtype: Type of the computation.
+      conv_implementation: "auto", "xla", "phase" or "shifts", see `convolution.convolve`.
+    """
+
+    settings: RendererSettings
+    dtype: DTypeLike = jnp.float32
+    conv_implementation: str = "auto"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n h w c"]) -> list[list[Float[Array, "n _ _ _"]]]:
+        """Returns the maps of every scale, the full resolution first.
+
+        Args:
+          x: A frame's conditioning, then the image that is judged, its channels last.
+        """
+        judgements = []
+        for scale in range(self.settings.discriminator_scales):
+            if scale:
+                edges = ((1, 1), (1, 1))
+                x = nn.avg_pool(x, (3, 3), (2, 2), padding=edges, count_include_pad=False)
+            widths = scale_widths(self.settings, scale)
+            judge = PatchDiscriminator(widths, self.dtype, self.conv_implementation, name=f"scale{scale}")
+            judgements.append(judge(x))
+        return judgements
+
 
 IMAGE_CHANNELS = 3
 
@@ -205,7 +295,7 @@ def network_names(settings: RendererSettings) -> tuple[str, ...]:
     return ("generator", *settings.discriminators)
 
 
-def init_networks(settings: RendererSettings, key: Key[Array, ""]) -> Variables:
+def init_renderer(settings: RendererSettings, key: Key[Array, ""]) -> Variables:
     """Returns fresh weights of the generator and the discriminators, by name.
 
     As published: kernels are normal with deviation 0.02, biases uniform within 1 / sqrt(inputs).

@@ -12,7 +12,7 @@ from flax import struct
 from jaxtyping import Array, DTypeLike, Float, Key
 
 from asccl_jax.models.convolution import Convolution
-from asccl_jax.models.precision import at_least_float32
+from asccl_jax.models.normalisation import at_least_float32
 from asccl_jax.types import Variables
 
 __all__ = ["PUBLISHED_WIDTHS", "STAGE_CONVOLUTIONS", "Vgg", "VggFeatures", "init_vgg"]

@@ -14,8 +14,7 @@ from jaxtyping import UInt8
 from asccl_jax.errors import InputError
 from asccl_jax.tasks import Task
 from asccl_jax.train.evaluation import HeldOutBatches
-from asccl_jax.train.monitoring.process_figures import ProcessFigures
-from asccl_jax.train.monitoring.run_clock import Phase
+from asccl_jax.train.run.clock import Phase, ProcessFigures
 from asccl_jax.types import TrainState
 
 __all__ = ["BatchIterator", "Experiment", "FitResult", "LoopSettings"]

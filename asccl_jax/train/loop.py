@@ -12,25 +12,20 @@ from typing import Any
 
 import jax
 
-from asccl_jax.data.test_speakers import write_speakers
+from asccl_jax.buckets import AnyPath, reading
+from asccl_jax.data.hold_outs import write_speakers
 from asccl_jax.errors import DivergedError, InputError, WriteError, writing
-from asccl_jax.remote_folder import AnyPath, reading
 from asccl_jax.tasks import Scalars, Task
-from asccl_jax.train.checkpoints.abandoned_io import abandoned_io_unheard
-from asccl_jax.train.checkpoints.checkpoint import Checkpoints, newest_on_disk
+from asccl_jax.train.checkpoints.checkpoint import Checkpoints, abandoned_io_unheard, newest_on_disk
 from asccl_jax.train.evaluation import Scorer
 from asccl_jax.train.experiment import Experiment, FitResult
-from asccl_jax.train.fault_tolerance.heartbeat import Heartbeat
-from asccl_jax.train.fault_tolerance.signals import StopSignals
-from asccl_jax.train.monitoring.process_figures import gather_figures
-from asccl_jax.train.monitoring.profile import ProfiledSteps, Profiler
-from asccl_jax.train.monitoring.progress import Progress
-from asccl_jax.train.monitoring.run_clock import Phase, RunClock
-from asccl_jax.train.monitoring.scalars import NonFiniteError, ScalarQueue, check_finite
-from asccl_jax.train.monitoring.step_times import StepTimes
-from asccl_jax.train.monitoring.writer import ScalarWriter
-from asccl_jax.train.run_config import note_config
-from asccl_jax.train.run_mirror import CHECKPOINTS, RunMirror
+from asccl_jax.train.faults.heartbeat import Heartbeat
+from asccl_jax.train.faults.restarts import StopSignals
+from asccl_jax.train.run.clock import Phase, Progress, RunClock, StepTimes, gather_figures
+from asccl_jax.train.run.profile import ProfiledSteps, Profiler
+from asccl_jax.train.run.run_config import note_config
+from asccl_jax.train.run.run_mirror import CHECKPOINTS, RunMirror
+from asccl_jax.train.run.writer import NonFiniteError, ScalarQueue, ScalarWriter, check_finite
 from asccl_jax.train.runtime import gather_rows
 from asccl_jax.train.sharding import (
     copy_to_all,

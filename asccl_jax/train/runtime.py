@@ -15,11 +15,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Float
 
-from asccl_jax import xla_flags
-from asccl_jax.cache_folder import cache_folder
+from asccl_jax import process
 from asccl_jax.errors import InputError
-from asccl_jax.train.fault_tolerance import coordination
-from asccl_jax.train.fault_tolerance.heartbeat import Heartbeat, Limits
+from asccl_jax.paths import cache_folder
+from asccl_jax.train.faults import coordination
+from asccl_jax.train.faults.heartbeat import Heartbeat, Limits
 
 __all__ = [
     "connect_processes",
@@ -117,11 +117,11 @@ def describe_devices() -> str:
     """Returns what the run computes on, and warns where it would be slower than it need be."""
     devices = jax.devices()
     if devices[0].platform == "cpu":
-        if not xla_flags.is_applied():
+        if not process.is_applied():
             _LOG.warning(
                 "SLOW: %s is not in XLA_FLAGS, convolution gradients on this CPU take two to four times as long;"
                 " start with `python -m asccl_jax.main`, which sets it before JAX starts",
-                xla_flags.CPU_CONVOLUTION_FLAG,
+                process.CPU_CONVOLUTION_FLAG,
             )
         if Path("/dev/nvidia0").exists():
             _LOG.warning(

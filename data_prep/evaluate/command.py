@@ -11,9 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asccl_jax import xla_flags
-from asccl_jax.data.sole_writer import sole_writer
+from asccl_jax import process
 from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.work import sole_writer
 
 if TYPE_CHECKING:
     from data_prep.evaluate.inputs import ClipSet
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _check(options)
     # Before the first import of JAX: XLA reads its flags once.
-    xla_flags.apply()
+    process.apply_xla_flags()
     with sole_writer(options.report, "--report"):
         return _evaluate(options)
 
@@ -67,15 +67,15 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     import tqdm
 
-    from asccl_jax.evals.video_report import to_text, write_video_report
     from data_prep.evaluate.evaluation import evaluate
     from data_prep.evaluate.evaluation_run import EvaluationSettings
-    from data_prep.evaluate.face_networks import load_networks
     from data_prep.evaluate.inputs import read_clips
     from data_prep.evaluate.landmark_sources import LandmarkFinder
     from data_prep.evaluate.score_cache import Fingerprints
     from data_prep.evaluate.shown_clips import shown_clips
-    from data_prep.landmarks import LandmarkSettings
+    from data_prep.evaluate.video_features import load_networks
+    from data_prep.evaluate.video_report import to_text, write_video_report
+    from data_prep.media.landmarks import LandmarkSettings
 
     started = time.monotonic()
     real = read_clips(options.real, "--real", default_emotion="neutral")
@@ -182,7 +182,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _seen(folders: Sequence[Path], speakers: Collection[str]) -> list[str]:
     """What the folders tell of whether the clips were made by networks that had learnt these very speakers."""
-    from asccl_jax.data.test_speakers import leak_remarks
+    from asccl_jax.data.hold_outs import leak_remarks
 
     if not folders:
         return ["nobody knows whether what made the clips had learnt these speakers (--trained-on RUN)"]

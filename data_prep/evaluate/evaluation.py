@@ -9,24 +9,27 @@ from typing import Literal
 
 import numpy as np
 
-from asccl_jax.data.selection import evenly_spaced
+from asccl_jax.data.manifest import evenly_spaced
 from asccl_jax.errors import InputError
-from asccl_jax.evals.video_driver_maps import DrivenClip, MapCheck, Setting, SourceClip, check_map, map_pairs
-from asccl_jax.evals.video_evaluation import ProbeError, Refusal, VideoEvaluation
-from asccl_jax.evals.video_metrics import ClipScores, PoolScore
-from asccl_jax.evals.video_pools import PooledClip, expression_pools, frechet_pools
-from asccl_jax.evals.video_references import caveats
-from asccl_jax.evals.video_tables import emotions_of, speakers_of
-from data_prep.clips import Clip
 from data_prep.evaluate.evaluation_run import EvaluationSettings, Run
-from data_prep.evaluate.face_networks import FaceNetworks
+from data_prep.evaluate.feature_distances import PooledClip, expression_pools, frechet_pools
 from data_prep.evaluate.inputs import ClipSet
-from data_prep.evaluate.landmark_sources import PROBE, LandmarkFinder, hash_of
+from data_prep.evaluate.landmark_sources import PROBE, KnownClip, LandmarkFinder, MouthProbe, fitted_probe, hash_of
 from data_prep.evaluate.matching import Matched, match_clips, one_spelling_of_speakers
-from data_prep.evaluate.mouth_probe import KnownClip, MouthProbe, fitted_probe
 from data_prep.evaluate.score_cache import Fingerprints, ScoreCache, digest
 from data_prep.evaluate.scored_clips import Scored, Seen, known, score_fake, score_real
-from data_prep.evaluate.video_features import VideoFeatures
+from data_prep.evaluate.video_features import FaceNetworks, VideoFeatures
+from data_prep.evaluate.video_metrics import (
+    ClipScores,
+    PoolScore,
+    ProbeError,
+    Refusal,
+    VideoEvaluation,
+    emotions_of,
+    speakers_of,
+)
+from data_prep.evaluate.video_references import DrivenClip, MapCheck, Setting, SourceClip, caveats, check_map, map_pairs
+from data_prep.media.clips import Clip
 
 __all__ = ["evaluate"]
 

@@ -9,16 +9,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from asccl_jax.evals.video_driver_maps import Setting
-from asccl_jax.evals.video_evaluation import Refusal
-from data_prep.clips import Clip
-from data_prep.decode import BrokenMediaError, Sound, read_sound
-from data_prep.evaluate.clip_times import sound_shift
-from data_prep.evaluate.face_networks import FaceNetworks
-from data_prep.evaluate.landmark_sources import LandmarkFinder
-from data_prep.evaluate.mouth_probe import MouthProbe
+from data_prep.evaluate.landmark_sources import LandmarkFinder, MouthProbe
+from data_prep.evaluate.matching import sound_shift
 from data_prep.evaluate.score_cache import Fingerprints, ScoreCache, digest
-from data_prep.evaluate.video_features import VideoFeatures, read_features
+from data_prep.evaluate.video_features import FaceNetworks, VideoFeatures, read_features
+from data_prep.evaluate.video_metrics import Refusal
+from data_prep.evaluate.video_references import Setting
+from data_prep.media.clips import Clip
+from data_prep.media.decode import BrokenMediaError, Sound, read_sound
 
 __all__ = ["EvaluationSettings", "Run"]
 

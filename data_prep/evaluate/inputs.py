@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 
 from asccl_jax.errors import InputError
-from asccl_jax.file_names import id_part, is_litter
-from data_prep.clips import Clip, Problem, emotion_name, reject_duplicates, sentence_key
-from data_prep.decode import IMAGE_SUFFIXES
-from data_prep.layouts import AUDIO_SUFFIXES, VIDEO_SUFFIXES, find_clips, located, read_csv
+from asccl_jax.paths import id_part, is_litter
+from data_prep.media.clips import Clip, Problem, emotion_name, reject_duplicates, sentence_key
+from data_prep.media.decode import IMAGE_SUFFIXES
+from data_prep.media.layouts import AUDIO_SUFFIXES, VIDEO_SUFFIXES, find_clips, located, read_csv
 
 __all__ = ["LIST_NAME", "ClipSet", "GivenClip", "read_clips"]
 

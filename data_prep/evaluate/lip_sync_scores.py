@@ -9,25 +9,27 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from asccl_jax.errors import InputError
-from asccl_jax.evals.lip_crops import aligned_face_crops, face_boxes, nearest_frames, syncnet_crops
-from asccl_jax.evals.lip_sync import (
+from data_prep.evaluate.landmark_sources import hash_of
+from data_prep.evaluate.lip_sync import (
     SYNC_25FPS,
     SYNC_30FPS,
     WINDOW_FRAMES,
     LipSync,
     SyncProtocol,
+    aligned_face_crops,
+    face_boxes,
     lip_sync,
     lip_windows,
+    nearest_frames,
     sound_columns,
     sound_windows,
+    syncnet_crops,
     window_count,
 )
-from data_prep.decode import Sound
-from data_prep.evaluate.clip_times import from_first_picture
-from data_prep.evaluate.face_networks import SyncNetwork
-from data_prep.evaluate.landmark_sources import hash_of
+from data_prep.evaluate.matching import from_first_picture
 from data_prep.evaluate.score_cache import ScoreCache, digest
-from data_prep.evaluate.video_features import VideoFeatures, frame_chunks
+from data_prep.evaluate.video_features import SyncNetwork, VideoFeatures, frame_chunks
+from data_prep.media.decode import Sound
 
 __all__ = ["PROTOCOLS", "lip_sync_scores"]
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from asccl_jax.data.atomic import atomic_file
 from asccl_jax.errors import writing
-from asccl_jax.file_names import name_hash
-from data_prep.decode import IMAGE_SUFFIXES, BrokenMediaError
+from asccl_jax.paths import name_hash
+from asccl_jax.work import atomic_file
+from data_prep.media.decode import IMAGE_SUFFIXES, BrokenMediaError
 
 __all__ = ["VERSION", "Arrays", "Fingerprints", "ScoreCache", "digest"]
 

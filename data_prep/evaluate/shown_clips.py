@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
 
+from asccl_jax.data.manifest import evenly_spaced
 from asccl_jax.data.schema import EMOTIONS
-from asccl_jax.data.selection import evenly_spaced
-from asccl_jax.evals.lip_landmarks import mouth_opening
-from asccl_jax.evals.video_evaluation import ShownClip
-from data_prep.decode import SAMPLE_RATE, BrokenMediaError, read_frames, read_sound
-from data_prep.evaluate.clip_times import from_first_picture
+from data_prep.evaluate.lip_landmarks import mouth_opening
+from data_prep.evaluate.matching import from_first_picture
 from data_prep.evaluate.scored_clips import Scored
+from data_prep.evaluate.video_metrics import ShownClip
+from data_prep.media.decode import SAMPLE_RATE, BrokenMediaError, read_frames, read_sound
 
 __all__ = ["shown_clips"]
 

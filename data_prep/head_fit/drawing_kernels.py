@@ -1,4 +1,4 @@
-"""Compiled kernels that draw a head by `asccl_jax.geometry.drawing_rules`: pixels, light, colours; one core a picture.
+"""Compiled kernels that draw a head by `asccl_jax.head.drawing_rules`: pixels, light, colours; one core a picture.
 
 Compiled without fast maths: bit for bit what torch's rasteriser and shader give on a CPU.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from asccl_jax.geometry.drawing_rules import (
+from asccl_jax.head.drawing_rules import (
     BOX_MARGIN_PX,
     LAMP_BRIGHTNESS,
     LAMPS,

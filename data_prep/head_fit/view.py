@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
-from asccl_jax.geometry.drawing_rules import CROP_SIZE
+from asccl_jax.head.drawing_rules import CROP_SIZE
 
 __all__ = ["View", "aligned_view", "crop_view", "source_view"]
 

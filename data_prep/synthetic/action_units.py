@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Float
 
 from asccl_jax.data.schema import EMOTIONS
-from data_prep.synthetic.fields import Field, bell, mirrored_bell, ramp
 from data_prep.synthetic.skin_surface import (
     EYE_HALF_WIDTH,
     EYE_RADIUS,
@@ -18,7 +17,11 @@ from data_prep.synthetic.skin_surface import (
     LID_RADIUS,
     MOUTH_HALF_WIDTH,
     MOUTH_Y,
+    Field,
     SkinSheet,
+    bell,
+    mirrored_bell,
+    ramp,
 )
 
 __all__ = [

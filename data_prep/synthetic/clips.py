@@ -2,40 +2,72 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import functools
 import io
 import itertools
 import json
-from collections.abc import Iterator
+import multiprocessing
+import multiprocessing.pool
+import os
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw
 
-from asccl_jax.data.atomic import atomic_file, write_atomically
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.errors import InputError
+from asccl_jax.work import atomic_file, write_atomically
+from data_prep.synthetic.action_units import VISEMES
 from data_prep.synthetic.people import sample_person
-from data_prep.synthetic.performance import act, in_emotion
-from data_prep.synthetic.process_pool import process_pool
-from data_prep.synthetic.renderer import Renderer
-from data_prep.synthetic.speech import deliver, make_sentence
-from data_prep.synthetic.voice import SAMPLE_RATE, speak
+from data_prep.synthetic.person_renderer import Renderer
+from data_prep.synthetic.speech import SAMPLE_RATE, act, compose, deliver, in_emotion, make_sentence, speak
 
 __all__ = [
     "CLIPS_CSV",
+    "ActorSetSettings",
     "ClipPlan",
     "ClipSetSettings",
     "VideoSettings",
+    "contact_sheet",
+    "plan_actors",
     "plan_clips",
+    "process_pool",
+    "write_actor_set",
     "write_clip",
     "write_clip_set",
     "write_clips",
+    "write_contact_sheet",
 ]
+
+# Worker processes that keep to one core each.
+
+# Threads of the linear algebra libraries: in a pool they only wait for each other.
+_SINGLE = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+@contextlib.contextmanager
+def process_pool(workers: int) -> Iterator[multiprocessing.pool.Pool]:
+    """Gives a pool of fresh processes, safe whatever threads this process runs."""
+    before = {name: os.environ.get(name) for name in _SINGLE}
+    os.environ.update(_SINGLE)  # read by a library when it loads, so the children must be born with it
+    try:
+        pool = multiprocessing.get_context("spawn").Pool(workers)
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+    with pool:
+        yield pool
+
 
 CLIPS_CSV = "clips.csv"
 _SETTINGS_JSON = "settings.json"
@@ -258,3 +290,112 @@ def _clip_list(plans: list[ClipPlan]) -> str:
     for plan in plans:
         writer.writerow([f"clips/{plan.stem}.mp4", plan.speaker, plan.emotion, f"{plan.sentence:03d}", plan.split])
     return text.getvalue()
+
+
+# Videos of few actors in many emotions, to train renderers on, and what a perfect manipulation of some would show.
+#
+# Every training sentence of an actor is delivered in neutral and in several emotions, each with a timing and acting of
+# its own. Every held-out sentence has one neutral clip, and the very same performance in each of the six emotions at
+# their usual strength: frame t of these shows what frame t of the neutral video must become if only its emotion is
+# changed. `truth/STEM.npz` says the same in numbers.
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorSetSettings(VideoSettings):
+    """What a set of actors consists of; together with the code it determines every pixel.
+
+    Attributes:
+      actors: People, all of them seen in training.
+      sentences: Sentences each of them says in training, which no other says.
+      held_out_sentences: Sentences each of them says in validation only.
+      emotions_per_sentence: Emotional deliveries of a training sentence beside the neutral one; the six take turns.
+    """
+
+    actors: int = 2
+    sentences: int = 6
+    held_out_sentences: int = 1
+    emotions_per_sentence: int = 6
+
+    def __post_init__(self) -> None:
+        """Checks what a user may have mistyped."""
+        super().__post_init__()
+        for name, least in {"actors": 1, "sentences": 1, "held_out_sentences": 0, "emotions_per_sentence": 0}.items():
+            if getattr(self, name) < least:
+                raise InputError(f"{name.replace('_', ' ')} {getattr(self, name)}: expected at least {least}")
+        if self.emotions_per_sentence > len(EMOTIONS) - 1:
+            raise InputError(f"emotions per sentence {self.emotions_per_sentence}: there are {len(EMOTIONS) - 1}")
+
+
+def plan_actors(settings: ActorSetSettings) -> list[ClipPlan]:
+    """Returns all clips of a set, an actor's together and of these a sentence's."""
+    plans: list[ClipPlan] = []
+    feelings = itertools.cycle(EMOTIONS[1:])
+    sentences = itertools.count()
+    for person in range(settings.seed * 1000, settings.seed * 1000 + settings.actors):
+        speaker = f"syn{person:03d}"
+        for sentence in itertools.islice(sentences, settings.sentences):
+            for emotion in ("neutral", *itertools.islice(feelings, settings.emotions_per_sentence)):
+                seed = settings.seed * 1_000_000 + len(plans)
+                plans.append(ClipPlan(person, speaker, emotion, sentence, "train", seed))
+        for sentence in itertools.islice(sentences, settings.held_out_sentences):
+            seed = settings.seed * 1_000_000 + len(plans)
+            for emotion in EMOTIONS:
+                plans.append(ClipPlan(person, speaker, emotion, sentence, "validation", seed, emotion != "neutral"))
+    return plans
+
+
+def write_actor_set(settings: ActorSetSettings, directory: Path, *, workers: int = 1) -> Iterator[int]:
+    """Writes a set of actors, as `clips.write_clips` does; yields the frames drawn per clip."""
+    together = min(len(EMOTIONS), settings.sentences * (1 + settings.emotions_per_sentence))
+    return write_clips(plan_actors(settings), settings, directory, workers=workers, together=together)
+
+
+# A picture of what the synthetic people can do: people by emotions, then emotions by mouth shapes.
+
+_GAP = 3
+_SHOWN_VISEMES = ("silence", "a", "e", "i", "o", "u", "f")
+_SHOWN_EMOTIONS = ("neutral", "happy", "angry")
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+
+def contact_sheet(people: Sequence[int], *, size: int = 160) -> Picture:
+    """Returns rows of people in all emotions, then one person's emotions in several mouth shapes.
+
+    Args:
+      people: Seeds; the first also shows the mouth shapes.
+      size: Side of one picture in pixels.
+    """
+    rows = []
+    for person in people:
+        renderer = Renderer(sample_person(person), size=size)
+        rows.append([_labelled(_picture(renderer, emotion, "silence", 0.0), emotion) for emotion in EMOTIONS])
+    renderer = Renderer(sample_person(people[0]), size=size)
+    for emotion in _SHOWN_EMOTIONS:
+        turns = np.linspace(-0.25, 0.25, len(_SHOWN_VISEMES))
+        pictures = [_picture(renderer, emotion, *shape) for shape in zip(_SHOWN_VISEMES, turns, strict=True)]
+        rows.append([_labelled(*pair) for pair in zip(pictures, _SHOWN_VISEMES, strict=True)])
+    return np.concatenate([_framed(np.concatenate([_framed(cell) for cell in row], 1)) for row in rows])
+
+
+def write_contact_sheet(path: Path, people: Sequence[int], *, size: int = 160) -> None:
+    """Writes a contact sheet as a PNG file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(path) as file:
+        Image.fromarray(contact_sheet(people, size=size)).save(file, format="PNG")
+
+
+def _picture(renderer: Renderer, emotion: str, viseme: str, yaw: float) -> Picture:
+    expression, pose = compose(emotion, np.array(VISEMES[viseme]), 1.0, 0.0, np.array([0.0, yaw, 0.0]))
+    return renderer.draw(expression, pose).image
+
+
+def _labelled(picture: Picture, text: str) -> Picture:
+    canvas = Image.fromarray(picture)
+    pen = ImageDraw.Draw(canvas)
+    pen.text((5, picture.shape[0] - 14), text, fill=(255, 255, 255), stroke_width=1, stroke_fill=(0, 0, 0))
+    return np.asarray(canvas)
+
+
+def _framed(picture: Picture) -> Picture:
+    return np.pad(picture, ((0, _GAP), (0, _GAP), (0, 0)), constant_values=255)

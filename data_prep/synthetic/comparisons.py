@@ -15,17 +15,16 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from asccl_jax.data.dataset_writer import extend_dataset
+from asccl_jax.data.dataset import extend_dataset
 from asccl_jax.data.manifest import Manifest, read_manifest
 from asccl_jax.data.schema import COMPARISON_CONDITIONS, EMOTIONS, ComparisonRecord, FrameRecord
 from asccl_jax.errors import InputError
-from data_prep.crop import CropMode, crop_face, encode_jpeg
+from data_prep.media.crop import CropMode, crop_face, encode_jpeg
 from data_prep.synthetic.action_units import EMOTION_UNITS, UPPER_FACE_UNITS, expression_vector
+from data_prep.synthetic.clips import process_pool
 from data_prep.synthetic.people import sample_person
-from data_prep.synthetic.performance import compose, random_stance
-from data_prep.synthetic.process_pool import process_pool
-from data_prep.synthetic.renderer import Drawing, Renderer
-from data_prep.synthetic.speech import deliver, make_sentence, speech_distance
+from data_prep.synthetic.person_renderer import Drawing, Renderer
+from data_prep.synthetic.speech import compose, deliver, make_sentence, random_stance, speech_distance
 
 __all__ = ["COMPARISON_SPLIT", "ComparisonSettings", "Group", "Still", "plan_groups", "write_records"]
 

@@ -6,14 +6,19 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from data_prep.compiled import compiled
-from data_prep.synthetic.face_outlines import (
+from data_prep.synthetic.skin_surface import (
     BROW_INNER_X,
     BROW_OUTER_X,
+    EYE_HALF_WIDTH,
+    EYE_X,
+    EYE_Y,
+    MOUTH_HALF_WIDTH,
+    MOUTH_Y,
+    SkinSheet,
     brow_height,
     lower_lip_outline,
     upper_lip_outline,
 )
-from data_prep.synthetic.skin_surface import EYE_HALF_WIDTH, EYE_X, EYE_Y, MOUTH_HALF_WIDTH, MOUTH_Y, SkinSheet
 
 __all__ = ["CONTOUR_COUNT", "contour_landmarks", "static_landmarks"]
 

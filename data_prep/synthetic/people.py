@@ -9,8 +9,8 @@ import functools
 import numpy as np
 from jaxtyping import Float
 
-from data_prep.synthetic.fields import bell, mirrored_bell, ramp
 from data_prep.synthetic.head import build_head
+from data_prep.synthetic.skin_surface import bell, mirrored_bell, ramp
 
 __all__ = ["Look", "Person", "linear", "sample_person"]
 

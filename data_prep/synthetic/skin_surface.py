@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.interpolate import PchipInterpolator
 
-from data_prep.synthetic.fields import bell, mirrored_bell, ramp
-
 __all__ = [
+    "BROW_INNER_X",
+    "BROW_OUTER_X",
     "EYE_HALF_WIDTH",
     "EYE_RADIUS",
     "EYE_X",
@@ -24,9 +24,72 @@ __all__ = [
     "LID_RADIUS",
     "MOUTH_HALF_WIDTH",
     "MOUTH_Y",
+    "Field",
     "SkinSheet",
+    "bell",
+    "brow_height",
     "build_skin",
+    "lower_lip_outline",
+    "mirrored_bell",
+    "ramp",
+    "smooth_noise",
+    "upper_lip_outline",
 ]
+
+# Smooth bumps and steps of which the head's shape, motion and paint are composed.
+
+Field = Float[np.ndarray, "*grid"]
+
+
+def bell(x: Field, width: float | Field) -> Field:
+    """Returns a Gaussian of standard deviation `width`, 1 at 0."""
+    return np.exp(-0.5 * np.square(x / width))
+
+
+def mirrored_bell(x: Field, centre: float, width: float) -> Field:
+    """Returns a Gaussian around +centre and one around -centre: the same feature on both halves of a face."""
+    return bell(x - centre, width) + bell(x + centre, width)
+
+
+def ramp(x: Field, start: float | Field, end: float | Field) -> Field:
+    """Returns a smooth step: 0 at `start`, 1 at `end` (which may lie below `start`), flat beyond."""
+    t = np.clip((x - start) / (end - start), 0.0, 1.0)
+    return t * t * (3.0 - 2.0 * t)
+
+
+def smooth_noise(
+    rng: np.random.Generator, size: tuple[int, int], cells: tuple[int, int], *, octaves: int = 1
+) -> Float[np.ndarray, "h w"]:
+    """Returns noise of about unit variance, smooth at the scale of `cells` cells over the picture.
+
+    Args:
+      rng: Source of randomness.
+      size: Height and width of the result.
+      cells: Rows and columns of the coarsest lattice.
+      octaves: Lattices summed, each twice as fine and half as strong as the one before.
+    """
+    total = np.zeros(size)
+    for octave in range(octaves):
+        rows, columns = cells[0] << octave, cells[1] << octave
+        lattice = rng.standard_normal((rows + 3, columns + 3))
+        weights = [_cubic_weights(length, count) for length, count in ((size[0], rows), (size[1], columns))]
+        total += 0.5**octave * (weights[0] @ lattice @ weights[1].T)
+    return total / max(float(total.std()), 1e-9)
+
+
+def _cubic_weights(length: int, cells: int) -> Float[np.ndarray, "length knots"]:
+    """Uniform cubic B-spline weights of `cells` + 3 knots at `length` positions."""
+    position = (np.arange(length) + 0.5) / length * cells
+    cell = np.minimum(position.astype(int), cells - 1)
+    t = position - cell
+    weights = np.zeros((length, cells + 3))
+    rows = np.arange(length)
+    for offset, value in enumerate(
+        ((1 - t) ** 3 / 6, (3 * t**3 - 6 * t**2 + 4) / 6, (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6, t**3 / 6)
+    ):
+        weights[rows, cell + offset] = value
+    return weights
+
 
 MOUTH_Y = -0.044
 MOUTH_HALF_WIDTH = 0.0255
@@ -270,3 +333,27 @@ def _open_lids(vertices: Float[np.ndarray, "n 3"], below_eyes: Bool[np.ndarray, 
         crease = 0.0012 * bell(y - EYE_Y - 0.0092 + 9.0 * (x - side * EYE_X) ** 2, 0.0010)
         z = z - crease * (np.abs(x - side * EYE_X) < EYE_HALF_WIDTH) * in_front
     return np.stack([x, y, z], -1)
+
+
+# Where brows and lips run on the mean face: paint and landmarks agree on these curves.
+
+BROW_INNER_X, BROW_OUTER_X = 0.0125, 0.0515
+
+
+def brow_height(x: Field) -> Field:
+    """Returns y of the brow's middle line at distance `x` from the midline."""
+    t = np.clip((x - BROW_INNER_X) / (BROW_OUTER_X - BROW_INNER_X), -0.2, 1.2)
+    return 0.0395 + 0.0052 * np.sin(np.pi * np.clip(t, 0, 1) ** 1.3 * 0.86) - 0.0030 * np.clip(t - 0.6, 0, None)
+
+
+def upper_lip_outline(x: Field) -> Field:
+    """Returns y of the upper lip's border with the skin; the mouth's height at the corners."""
+    across = np.clip(1 - np.square(x / (MOUTH_HALF_WIDTH * 1.01)), 0, None)
+    bow = 0.0009 * bell(np.abs(x) - 0.0056, 0.0028) - 0.0009 * bell(x, 0.0026)
+    return MOUTH_Y + 0.0090 * across**0.85 + bow
+
+
+def lower_lip_outline(x: Field) -> Field:
+    """Returns y of the lower lip's border with the skin."""
+    across = np.clip(1 - np.square(x / (MOUTH_HALF_WIDTH * 1.01)), 0, None)
+    return MOUTH_Y - 0.0108 * across**0.75

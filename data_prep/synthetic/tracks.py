@@ -1,6 +1,6 @@
 """Coefficient tracks of synthetic speakers, and what the same delivery is in every emotion; nothing is drawn.
 
-DIR/codes and DIR/tracks.json are a directory of tracks (`asccl_jax.data.track_list`): every sentence of a speaker in
+DIR/codes and DIR/tracks.json are a directory of tracks (`asccl_jax.data.tracks`): every sentence of a speaker in
 all seven emotions, as code dicts of the built-in head. DIR/truth/EMOTION/NAME.npz is the code dict that the held-out
 neutral clip of that name would have in that emotion, at intensity 1, with the very speech, timing, blinks and head
 motion (`asccl_jax.data.tracks.read_truth`).
@@ -20,20 +20,19 @@ from threadpoolctl import threadpool_limits
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.schema import EMOTIONS
-from asccl_jax.data.track_list import (
+from asccl_jax.data.tracks import (
     LIST_NAME,
     TrackEntry,
     TrackList,
     codes_path,
     read_track_list,
+    truth_path,
     write_track_list,
 )
-from asccl_jax.data.tracks import truth_path
 from asccl_jax.errors import InputError
 from data_prep.synthetic.head import JOINTS, build_head, rotation_matrix
 from data_prep.synthetic.people import sample_person
-from data_prep.synthetic.performance import Performance, act, compose
-from data_prep.synthetic.speech import deliver, make_sentence
+from data_prep.synthetic.speech import Performance, act, compose, deliver, make_sentence
 
 __all__ = ["TrackPlan", "TrackSetSettings", "plan_tracks", "write_track_set"]
 

@@ -9,18 +9,16 @@ import jax
 import numpy as np
 import pytest
 
-from asccl_jax.bench import bridge as bridge_bench
-from asccl_jax.bench import manipulator as manipulator_bench
-from asccl_jax.bench import metric as metric_bench
-from asccl_jax.bench import renderer as renderer_bench
+from asccl_jax.bench import bridge_bench as bridge_bench
+from asccl_jax.bench import manipulator_bench as manipulator_bench
+from asccl_jax.bench import metric_bench as metric_bench
+from asccl_jax.bench import renderer_bench as renderer_bench
 from asccl_jax.bench.__main__ import main
-from asccl_jax.bench.flops import forward_flops, step_flops
-from asccl_jax.bench.renderer_flops import generator_flops, renderer_step_flops
-from asccl_jax.bench.worker import StepOptions, Turn, Worker, start_worker
-from asccl_jax.models.renderer import RendererGenerator, init_networks
-from asccl_jax.renderer_settings import RendererSettings
-from asccl_jax.settings import MetricSettings
-from asccl_jax.xla_flags import CPU_CONVOLUTION_FLAG
+from asccl_jax.bench.harness import StepOptions, Turn, Worker, forward_flops, start_worker, step_flops
+from asccl_jax.bench.renderer_bench import generator_flops, renderer_step_flops
+from asccl_jax.models.renderer import RendererGenerator, init_renderer
+from asccl_jax.process import CPU_CONVOLUTION_FLAG
+from asccl_jax.settings import MetricSettings, RendererSettings
 from tests.tasks.traced_flops import traced_flops
 
 TINY = (
@@ -126,7 +124,7 @@ def test_renderer_bench_compares_frames_clips_and_steps(tmp_path, capsys):
 
 def test_counted_arithmetic_of_the_generator_is_that_of_its_trace():
     settings = RendererSettings(generator_width=4, residual_blocks=3, roi_size=8, image_size=32)
-    params = jax.eval_shape(lambda: init_networks(settings, jax.random.key(0)))["generator"]
+    params = jax.eval_shape(lambda: init_renderer(settings, jax.random.key(0)))["generator"]
     inputs = [jax.ShapeDtypeStruct((1, 32, 32, channels), np.float32) for channels in (27, 6, 1)]
     generator = RendererGenerator(settings, conv_implementation="xla")
     traced = traced_flops(lambda params, *inputs: generator.apply({"params": params}, *inputs), params, *inputs)

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 
-from asccl_jax.convert.metric import flax_from_state_dict
-from asccl_jax.frozen_metric import load_metric, save_metric
+from asccl_jax.convert.metric_entries import flax_from_state_dict
 from asccl_jax.models.correlation import FrozenMetric
 from asccl_jax.settings import MetricSettings
+from asccl_jax.weights import load_metric, save_metric
 
 torch = pytest.importorskip("torch")
 

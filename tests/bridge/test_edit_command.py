@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from asccl_jax.data.aligned_frames import RecordClips
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.manifest import read_manifest
 from asccl_jax.data.records import RecordSource, RecordWriter
-from asccl_jax.data.rendered_records import RecordClips
 from asccl_jax.data.schema import RenderRecord
-from asccl_jax.data.track_list import clip_file_name
+from asccl_jax.data.tracks import clip_file_name
 from DECA_torch_bridge import edit_command
 from DECA_torch_bridge.__main__ import main
 from tests.bridge.reconstruct.tiny_clips import write_clip, write_list

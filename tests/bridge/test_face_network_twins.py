@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asccl_jax.convert.face_networks import face_variables
-from asccl_jax.saved_face_network import face_module, load_face_network
-from tests.models.tiny_face_networks import TINY
+from asccl_jax.convert.face_network_entries import face_variables
+from asccl_jax.weights import face_module, load_face_network
+from tests.models.tiny_face_networks import TINY_FACE_NETWORKS
 
 torch = pytest.importorskip("torch")
 
@@ -36,9 +36,9 @@ def assert_same(name, settings, *, count):
         assert np.abs(np.diff(expected, axis=0)).max() > 1e-2  # the twin tells pictures apart, or this says nothing
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", TINY_FACE_NETWORKS)
 def test_small_networks_agree(name):
-    assert_same(name, TINY[name], count=2)
+    assert_same(name, TINY_FACE_NETWORKS[name], count=2)
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_a_published_file_becomes_a_folder(tmp_path, capsys, name, file):
 
 def test_the_file_of_another_network_is_one_line_with_every_difference(tmp_path, capsys):
     path = tmp_path / "backbone.pth"
-    torch.save(drawn_twin("efficient-face", TINY["efficient-face"]).state_dict(), path)
+    torch.save(drawn_twin("efficient-face", TINY_FACE_NETWORKS["efficient-face"]).state_dict(), path)
     assert main(["syncnet", str(path), str(tmp_path / "net")]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1

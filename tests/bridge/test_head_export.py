@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from asccl_jax.errors import InputError
-from asccl_jax.geometry.head_model import load_head_model
+from asccl_jax.head.flame import load_head_model
 from DECA_torch_bridge.assets_check import main
 from DECA_torch_bridge.flame import Flame
 from DECA_torch_bridge.head_assets import builtin_assets, load_flame_assets

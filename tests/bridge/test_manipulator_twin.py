@@ -7,17 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asccl_jax.convert.manipulator import variables_from_state_dicts
+from asccl_jax.convert.manipulator_entries import variables_from_state_dicts
 from asccl_jax.models.manipulator import NETWORKS, Manipulator
-from asccl_jax.saved_manipulator import load_manipulator
-from tests.models.tiny_manipulator import TINY
+from asccl_jax.weights import load_manipulator
+from tests.models.tiny_manipulator import TINY_MANIPULATOR
 
 torch = pytest.importorskip("torch")
 
 from DECA_torch_bridge.convert import main  # noqa: E402
 from DECA_torch_bridge.manipulator_twin import ManipulatorTwin  # noqa: E402
 
-PUBLISHED = dataclasses.replace(TINY, window=10)  # a file does not say its window: the published one is taken
+PUBLISHED = dataclasses.replace(
+    TINY_MANIPULATOR, window=10
+)  # a file does not say its window: the published one is taken
 
 
 @pytest.fixture

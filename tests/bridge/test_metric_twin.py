@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asccl_jax.convert.metric import flax_from_state_dict, state_dict_from_flax
+from asccl_jax.convert.metric_entries import flax_from_state_dict, state_dict_from_flax
 from asccl_jax.losses.contrastive import correlation_loss
 from asccl_jax.models.correlation import CorrelationMetric
 from asccl_jax.settings import MetricSettings

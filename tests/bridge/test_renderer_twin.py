@@ -7,14 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asccl_jax.convert.renderer import FILE_NAMES, params_from_state_dicts
-from asccl_jax.convert.vgg import vgg_from_state_dict
-from asccl_jax.models.patch_discriminator import MultiscaleDiscriminator
-from asccl_jax.models.renderer import RendererGenerator
+from asccl_jax.convert.renderer_entries import FILE_NAMES, params_from_state_dicts, vgg_from_state_dict
+from asccl_jax.models.renderer import MultiscaleDiscriminator, RendererGenerator
 from asccl_jax.models.vgg import Vgg
-from asccl_jax.saved_renderer import load_renderer
-from asccl_jax.saved_vgg import load_vgg
-from tests.models.tiny_renderer import TINY, drawn_inputs
+from asccl_jax.weights import load_renderer, load_vgg
+from tests.models.tiny_renderer import TINY_RENDERER, drawn_inputs
 
 torch = pytest.importorskip("torch")
 
@@ -33,9 +30,9 @@ def arrays_of(module):
 def twins():
     torch.manual_seed(3)
     return {
-        "generator": GeneratorTwin(TINY),
-        "discriminator": DiscriminatorTwin(TINY),
-        "mouth_discriminator": DiscriminatorTwin(TINY),
+        "generator": GeneratorTwin(TINY_RENDERER),
+        "discriminator": DiscriminatorTwin(TINY_RENDERER),
+        "mouth_discriminator": DiscriminatorTwin(TINY_RENDERER),
     }
 
 
@@ -54,7 +51,7 @@ def test_networks_and_their_gradients_are_the_same(twins):
         for parameter in twin.parameters():
             parameter.data *= 5
     params = jax.tree.map(
-        jnp.asarray, params_from_state_dicts({name: arrays_of(twin) for name, twin in twins.items()}, TINY)
+        jnp.asarray, params_from_state_dicts({name: arrays_of(twin) for name, twin in twins.items()}, TINY_RENDERER)
     )
     inputs = drawn_inputs(2)
     blocks, previous, mask = (torch.from_numpy(array.transpose(0, 3, 1, 2)) for array in inputs)
@@ -68,9 +65,11 @@ def test_networks_and_their_gradients_are_the_same(twins):
     @jax.jit
     def computed(params, previous):
         def loss(params, previous):
-            image = RendererGenerator(TINY).apply({"params": params["generator"]}, *given[:1], previous, *given[1:])
+            image = RendererGenerator(TINY_RENDERER).apply(
+                {"params": params["generator"]}, *given[:1], previous, *given[1:]
+            )
             seen = jnp.concatenate([given[0][..., 18:], image], axis=-1)
-            maps = MultiscaleDiscriminator(TINY).apply({"params": params["discriminator"]}, seen)
+            maps = MultiscaleDiscriminator(TINY_RENDERER).apply({"params": params["discriminator"]}, seen)
             return sum(jnp.mean(found**2) for layers in maps for found in layers), (image, maps)
 
         return jax.grad(loss, argnums=(0, 1), has_aux=True)(params, previous)
@@ -109,11 +108,11 @@ def test_published_checkpoint_to_flax_and_back(twins, checkpoint, tmp_path, caps
     (checkpoint / "5_net_G.pth").write_bytes(b"an earlier one")
     assert main(["renderer", str(checkpoint), str(tmp_path / "saved"), *SIZES]) == 0
     assert "15_net_Dm.pth" in capsys.readouterr().out
-    assert load_renderer(tmp_path / "saved").settings == TINY
+    assert load_renderer(tmp_path / "saved").settings == TINY_RENDERER
     assert main(["renderer", str(tmp_path / "saved"), str(tmp_path / "back")]) == 0
     for name, twin in twins.items():
         back = torch.load(tmp_path / "back" / f"latest_net_{FILE_NAMES[name]}.pth", weights_only=True)
-        fresh = type(twin)(TINY)
+        fresh = type(twin)(TINY_RENDERER)
         fresh.load_state_dict(back, strict=True)
         for key, value in twin.state_dict().items():
             assert torch.equal(fresh.state_dict()[key], value), key
@@ -121,7 +120,7 @@ def test_published_checkpoint_to_flax_and_back(twins, checkpoint, tmp_path, caps
 
 def test_one_file_of_a_directory_names_its_epoch_and_vgg_is_converted(checkpoint, tmp_path, capsys):
     assert main(["renderer", str(checkpoint / "15_net_G.pth"), str(tmp_path / "saved"), *SIZES]) == 0
-    assert load_renderer(tmp_path / "saved").settings == TINY
+    assert load_renderer(tmp_path / "saved").settings == TINY_RENDERER
     torch.save(VggTwin().state_dict(), tmp_path / "vgg19.pth")
     assert main(["vgg19", str(tmp_path / "vgg19.pth"), str(tmp_path / "vgg")]) == 0
     assert load_vgg(tmp_path / "vgg").params["conv5_1"]["kernel"].shape == (3, 3, 512, 512)
@@ -133,7 +132,7 @@ def test_mistakes_are_one_line_and_status_two(checkpoint, tmp_path, monkeypatch,
     alone = tmp_path / "alone"
     alone.mkdir()
     (alone / "latest_net_G.pth").write_bytes((checkpoint / "15_net_G.pth").read_bytes())
-    wide = GeneratorTwin(dataclasses.replace(TINY, generator_width=6)).state_dict()
+    wide = GeneratorTwin(dataclasses.replace(TINY_RENDERER, generator_width=6)).state_dict()
     del wide["model_final_img.1.bias"]
     torch.save(wide, alone / "1_net_G.pth")
     (alone / "1_net_D.pth").write_bytes((checkpoint / "15_net_D.pth").read_bytes())

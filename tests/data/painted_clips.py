@@ -10,7 +10,7 @@ import simplejpeg
 from PIL import Image
 
 from asccl_jax.data.aligned_frames import AlignedClips, AlignedFrame, RenderedClip, find_runs
-from asccl_jax.data.dataset_writer import begin_dataset, finish_dataset, write_frame_shard, write_render_shard
+from asccl_jax.data.dataset import begin_dataset, finish_dataset, write_frame_shard, write_render_shard
 from tests.data.tiny_dataset import frame_record, render_record
 
 STORED = 256

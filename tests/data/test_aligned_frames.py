@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 
-from asccl_jax.data.clip_sources import open_clips
-from asccl_jax.data.rendered_records import RecordClips
-from asccl_jax.data.subject_folders import FolderClips
+from asccl_jax.data.aligned_frames import FolderClips, RecordClips, open_clips
 from asccl_jax.errors import InputError
-from asccl_jax.geometry.eyes import draw_eyes
-from asccl_jax.geometry.face_box import landmark_box
+from asccl_jax.head.face_points import draw_eyes
+from asccl_jax.image.face_crop import landmark_box
 from tests.data.painted_clips import STORED, PaintedClips, landmarks, picture, write_records, write_subject
 
 CLIP = "A/neutral/s1"

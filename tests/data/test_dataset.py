@@ -6,12 +6,16 @@ import pytest
 import simplejpeg
 
 from asccl_jax.data.__main__ import main
-from asccl_jax.data.dataset_reader import describe_dataset, open_records, read_comparisons, read_pairs, verify_dataset
-from asccl_jax.data.dataset_writer import (
+from asccl_jax.data.dataset import (
     begin_dataset,
+    describe_dataset,
     extend_dataset,
     finish_dataset,
+    open_records,
+    read_comparisons,
     read_frame_shard,
+    read_pairs,
+    verify_dataset,
     write_frame_shard,
 )
 from asccl_jax.data.frames import FrameStore

@@ -1,10 +1,11 @@
 import dataclasses
+import itertools
 import json
 from itertools import pairwise
 
 import pytest
 
-from asccl_jax.data.manifest import Manifest, read_manifest, write_manifest
+from asccl_jax.data.manifest import Manifest, evenly_spaced, read_manifest, write_manifest
 from asccl_jax.errors import InputError
 from tests.data.tiny_dataset import SIZE
 
@@ -110,3 +111,19 @@ def test_shards_of_a_split_follow_each_other_in_the_clip_table(pristine):
         (clip.shard, clip.first_record, clip.frame_count) for clip in manifest.clips.values() if clip.split == "train"
     )
     assert all(b[1] == a[1] + a[2] for a, b in pairwise(clips) if a[0] == b[0])
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 10, 100, 1001])
+def test_evenly_spaced_keeps_both_ends_repeats_nothing_and_leaves_equal_gaps(count):
+    for limit in range(2, min(count, 60) + 1):
+        chosen = evenly_spaced(range(count), limit)
+        assert (chosen[0], chosen[-1], len(chosen)) == (0, count - 1, limit)
+        gaps = {after - before for before, after in itertools.pairwise(chosen)}
+        assert min(gaps) >= 1
+        assert max(gaps) - min(gaps) <= 1
+
+
+def test_a_limit_that_does_not_bind_keeps_all():
+    for limit in (3, 8, None):
+        assert evenly_spaced("abc", limit) == ["a", "b", "c"]
+    assert evenly_spaced([], 4) == evenly_spaced("abc", 0) == []

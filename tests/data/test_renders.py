@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 
 from asccl_jax.data import records
-from asccl_jax.data.dataset_reader import verify_dataset
-from asccl_jax.data.dataset_writer import begin_dataset, finish_dataset, write_frame_shard, write_render_shard
+from asccl_jax.data.aligned_frames import RecordClips
+from asccl_jax.data.dataset import begin_dataset, finish_dataset, verify_dataset, write_frame_shard, write_render_shard
 from asccl_jax.data.manifest import Manifest, read_manifest
-from asccl_jax.data.rendered_records import RecordClips
 from asccl_jax.errors import InputError
 from tests.data.painted_clips import write_records
 from tests.data.tiny_dataset import frame_records, render_record

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from asccl_jax.data.example import decode_example, encode_example
+from asccl_jax.data.records import decode_example, encode_example
 from asccl_jax.data.schema import RECORD_TYPES, ClipPairRecord, FrameRecord
 from asccl_jax.errors import InputError
 from tests.data.tiny_dataset import clip_pair, comparison, frame_record, render_record

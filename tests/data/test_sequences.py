@@ -6,9 +6,16 @@ import logging
 import numpy as np
 import pytest
 
-from asccl_jax.data.conditioning_noise import ConditioningNoise, moved_and_scaled
 from asccl_jax.data.loader import evaluation_batches
-from asccl_jax.data.sequences import Lengths, RenderSequences, SequenceItem, sequence_batches, training_stages
+from asccl_jax.data.sequences import (
+    ConditioningNoise,
+    Lengths,
+    RenderSequences,
+    SequenceItem,
+    moved_and_scaled,
+    sequence_batches,
+    training_stages,
+)
 from asccl_jax.errors import InputError
 from tests.data.painted_clips import PaintedClips
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from asccl_jax.data.dataset_writer import extend_dataset
+from asccl_jax.data.dataset import extend_dataset
 from tests.data.tiny_dataset import SIZE, comparison, frame_records, write_tiny_dataset
 
 

@@ -7,8 +7,19 @@ import pytest
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.manifest import read_manifest
 from asccl_jax.data.schema import EMOTIONS
-from asccl_jax.data.track_list import LIST_NAME, TrackEntry, clip_file_name, codes_path, read_track_list
-from asccl_jax.data.tracks import NO_LABEL, coefficients_of, read_tracks, read_truth, template_frame, truth_path
+from asccl_jax.data.tracks import (
+    LIST_NAME,
+    NO_LABEL,
+    TrackEntry,
+    clip_file_name,
+    codes_path,
+    coefficients_of,
+    read_track_list,
+    read_tracks,
+    read_truth,
+    template_frame,
+    truth_path,
+)
 from asccl_jax.errors import InputError
 from tests.data.tiny_tracks import codes, write_tracks
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from asccl_jax.data.dataset_writer import ClipSource, begin_dataset, finish_dataset, write_frame_shard
+from asccl_jax.data.dataset import ClipSource, begin_dataset, finish_dataset, write_frame_shard
 from asccl_jax.data.manifest import Manifest
 from asccl_jax.data.schema import ClipPairRecord, ComparisonRecord, FrameRecord, RenderRecord
 

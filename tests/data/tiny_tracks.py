@@ -7,8 +7,15 @@ import numpy as np
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.schema import EMOTIONS, UNLABELLED
-from asccl_jax.data.track_list import TrackEntry, TrackList, codes_path, write_track_list
-from asccl_jax.data.tracks import COEFFICIENTS, NO_LABEL, CoefficientTrack
+from asccl_jax.data.tracks import (
+    COEFFICIENTS,
+    NO_LABEL,
+    CoefficientTrack,
+    TrackEntry,
+    TrackList,
+    codes_path,
+    write_track_list,
+)
 
 
 def codes(frames, *, first: float = 0.0) -> CodeDict:

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from data_prep.decode import SAMPLE_RATE
+from data_prep.media.decode import SAMPLE_RATE
 
 SIZE = 64
 

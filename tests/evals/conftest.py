@@ -6,9 +6,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from asccl_jax.evals.metric_baselines import untrained_metric
-from asccl_jax.frozen_metric import FrozenMetric, save_metric
+from asccl_jax.evals.metric_scores import untrained_metric
 from asccl_jax.settings import MetricSettings
+from asccl_jax.weights import FrozenMetric, save_metric
 from tests.evals.toy_records import SIZE, write_records
 
 SETTINGS = MetricSettings(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from asccl_jax.data.dataset_writer import begin_dataset, finish_dataset, write_frame_shard, write_render_shard
+from asccl_jax.data.dataset import begin_dataset, finish_dataset, write_frame_shard, write_render_shard
 from tests.data.painted_clips import landmarks, painted_render, picture, png
 from tests.data.tiny_dataset import frame_record
 

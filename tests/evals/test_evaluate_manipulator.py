@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 
 from asccl_jax.evals.evaluate_manipulator import main
-from asccl_jax.evals.manipulator_evaluation import COPY
-from asccl_jax.geometry.head_model import save_head_model
+from asccl_jax.evals.manipulator_scores import COPY
+from asccl_jax.head.flame import save_head_model
 from asccl_jax.models.manipulator import Manipulator
-from asccl_jax.saved_manipulator import save_manipulator
+from asccl_jax.weights import save_manipulator
 from tests.evals.test_manipulator_scores import SETTINGS
 from tests.evals.tiny_deliveries import make_delivery, write_truth
-from tests.geometry.heads import golden_head
-from tests.models.tiny_manipulator import TINY, drawn_networks
+from tests.head.heads import golden_head
+from tests.models.tiny_manipulator import TINY_MANIPULATOR, drawn_manipulator
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two checkpoints, one of the wrong size, tracks of two speakers with their truth, and a head."""
     path = tmp_path_factory.mktemp("evaluation")
     for seed, name in enumerate(("with", "without")):
-        save_manipulator(path / name / "best", Manipulator(drawn_networks(SETTINGS, seed), SETTINGS))
-    save_manipulator(path / "small", Manipulator(drawn_networks(TINY), TINY))
+        save_manipulator(path / name / "best", Manipulator(drawn_manipulator(SETTINGS, seed), SETTINGS))
+    save_manipulator(path / "small", Manipulator(drawn_manipulator(TINY_MANIPULATOR), TINY_MANIPULATOR))
     write_truth(path / "tracks", [make_delivery("a/neutral/1"), make_delivery("b/neutral/1", seed=1)])
     save_head_model(path / "head.npz", golden_head())
     return path

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from asccl_jax.evals import metric_baselines
+from asccl_jax.evals import metric_scores
 from asccl_jax.evals.evaluate_metric import main
-from asccl_jax.frozen_metric import FrozenMetric
+from asccl_jax.weights import FrozenMetric
 from tests.evals.conftest import SETTINGS
 from tests.evals.toy_records import write_records
 
@@ -39,7 +39,7 @@ def test_a_bare_metric_gets_an_untrained_twin(
     capsys: pytest.CaptureFixture[str],
 ):
     asked = []
-    monkeypatch.setattr(metric_baselines, "untrained_metric", lambda *args, **more: asked.append(args) or untrained)
+    monkeypatch.setattr(metric_scores, "untrained_metric", lambda *args, **more: asked.append(args) or untrained)
     arguments = options(workdir / "best", records, "--split", "validation", "--limit", "2", "--output", str(tmp_path))
     assert main(arguments) == 0
     assert asked == [(SETTINGS, records)]

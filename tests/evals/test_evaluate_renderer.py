@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from asccl_jax.data.aligned_frames import AlignedClips, AlignedFrame, RenderedClip
-from asccl_jax.data.test_speakers import write_speakers
+from asccl_jax.data.hold_outs import write_speakers
 from asccl_jax.evals import renderer_evaluation
 from asccl_jax.evals.evaluate_renderer import main
 from asccl_jax.evals.landmark_probe import train_probe
 from asccl_jax.evals.renderer_evaluation import COPY, Candidate
 from asccl_jax.models.renderer import Renderer
-from asccl_jax.saved_renderer import save_renderer
+from asccl_jax.weights import save_renderer
 from tests.evals.talking_records import CLIPS, LOWER, write_edit, write_talking_records
-from tests.models.tiny_renderer import TINY, drawn_networks
+from tests.models.tiny_renderer import TINY_RENDERER, drawn_renderer
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def place(tmp_path_factory):
     write_talking_records(path / "records")
     write_edit(path / "edits" / "A" / "happy" / "2")
     for seed, name in enumerate(("with", "without")):
-        save_renderer(path / name / "best", Renderer(drawn_networks(TINY, seed), TINY))
-    larger = dataclasses.replace(TINY, image_size=40)
-    save_renderer(path / "larger", Renderer(drawn_networks(larger), larger))
+        save_renderer(path / name / "best", Renderer(drawn_renderer(TINY_RENDERER, seed), TINY_RENDERER))
+    larger = dataclasses.replace(TINY_RENDERER, image_size=40)
+    save_renderer(path / "larger", Renderer(drawn_renderer(larger), larger))
     return path
 
 
@@ -139,7 +139,10 @@ def test_scoring_a_long_clip_holds_a_few_frames_of_it():
             return loaded
 
     clip = RenderedClip("A/neutral/1", "A", "neutral", "1", "validation", 30.0, ((0, 199),))
-    candidates = [Candidate(name, Renderer(drawn_networks(TINY, seed), TINY), "") for seed, name in enumerate("ab")]
+    candidates = [
+        Candidate(name, Renderer(drawn_renderer(TINY_RENDERER, seed), TINY_RENDERER), "")
+        for seed, name in enumerate("ab")
+    ]
     scores, pictures = renderer_evaluation._score_own(candidates, LongClips(32, cache_bytes=0), clip)
     assert set(scores) == {"a", "b"} and len(pictures.rows) == 5
     assert max(most) < 20

@@ -16,14 +16,14 @@ from asccl_jax.evals.manipulator_scores import (
     score_clips,
     summary,
 )
-from asccl_jax.geometry.mouth_points import mouth_points
-from asccl_jax.infer.manipulate import draw_latent, label_styles, manipulate_coefficients, reference_style
+from asccl_jax.head.face_points import mouth_points
+from asccl_jax.infer.manipulation import draw_latent, label_styles, manipulate_coefficients, reference_style
 from asccl_jax.models.manipulator import Manipulator
 from tests.evals.tiny_deliveries import make_delivery, shift_of
-from tests.geometry.heads import golden_head
-from tests.models.tiny_manipulator import TINY, drawn_networks
+from tests.head.heads import golden_head
+from tests.models.tiny_manipulator import TINY_MANIPULATOR, drawn_manipulator
 
-SETTINGS = dataclasses.replace(TINY, coefficients=51)
+SETTINGS = dataclasses.replace(TINY_MANIPULATOR, coefficients=51)
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_a_constant_jaw_has_no_correlation(deliveries):
 
 
 def test_labels_and_references_are_those_of_inference(deliveries):
-    manipulator = Manipulator(drawn_networks(SETTINGS), SETTINGS)
+    manipulator = Manipulator(drawn_manipulator(SETTINGS), SETTINGS)
     source = deliveries[0].source
     found = by_label(manipulator, jax.random.key(2))(deliveries[0])
     again = by_label(manipulator, jax.random.key(2))(deliveries[0])

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 
 from asccl_jax.data.schema import ComparisonRecord
-from asccl_jax.evals.comparisons import Comparisons
-from asccl_jax.evals.metric_bars import demo_bars, outcomes, verdict
+from asccl_jax.evals.metric_comparisons import Comparisons
 from asccl_jax.evals.metric_scores import MetricScores, metric_losses
-from asccl_jax.evals.metric_table import Row, summarise
+from asccl_jax.evals.metric_table import Row, demo_bars, outcomes, summarise, verdict
 from asccl_jax.evals.metric_text import markdown, text
 
 GROUPS = 30

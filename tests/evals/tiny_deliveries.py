@@ -4,9 +4,16 @@ import numpy as np
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.schema import EMOTIONS
-from asccl_jax.data.track_list import TrackEntry, TrackList, codes_path, write_track_list
-from asccl_jax.data.tracks import TrueDelivery, coefficients_of, truth_path
-from tests.geometry.heads import golden_template
+from asccl_jax.data.tracks import (
+    TrackEntry,
+    TrackList,
+    TrueDelivery,
+    codes_path,
+    coefficients_of,
+    truth_path,
+    write_track_list,
+)
+from tests.head.heads import golden_template
 
 __all__ = ["make_delivery", "shift_of", "write_truth"]
 

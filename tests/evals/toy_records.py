@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from asccl_jax.data.dataset_writer import extend_dataset, finish_dataset, write_frame_shard
+from asccl_jax.data.dataset import extend_dataset, finish_dataset, write_frame_shard
 from asccl_jax.data.schema import ClipPairRecord, ComparisonRecord, FrameRecord
 
 SIZE = 48

@@ -1,7 +1,7 @@
 """Checkpoints as they lie on the disk: which is the newest, and whether two hold the same arrays."""
 
 from asccl_jax.train.checkpoints.checkpoint_folder import STATE, newest_on_disk
-from asccl_jax.train.checkpoints.saved_arrays import read_arrays
+from asccl_jax.train.checkpoints.checkpoint_listing import read_arrays
 
 
 def newest_step(directory):

@@ -4,7 +4,7 @@ import abc
 import signal
 import time
 
-from asccl_jax.train.fault_tolerance import ends
+from asccl_jax.train.faults import ends
 from tests.faults.training import CHECKPOINT_EVERY
 from tests.faults.trial import Trial, require
 

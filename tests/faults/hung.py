@@ -5,7 +5,7 @@ import re
 import signal
 import time
 
-from asccl_jax.train.fault_tolerance import ends
+from asccl_jax.train.faults import ends
 from tests.faults.fault import TrainingFault, require_clear_stop
 from tests.faults.killed import OneOfTwoKilled
 from tests.faults.trial import Trial

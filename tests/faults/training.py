@@ -12,9 +12,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from asccl_jax.frozen_metric import FrozenMetric, save_metric
 from asccl_jax.settings import MetricSettings
 from asccl_jax.train.checkpoints.checkpoint_folder import DamagedError
+from asccl_jax.weights import FrozenMetric, save_metric
 from tests.faults.checkpoints import differing_arrays, newest_step
 from tests.faults.processes import PATIENCE_S, Attempt
 from tests.faults.trial import require

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asccl_jax.data.clip_sources import open_clips
-from asccl_jax.infer import clip_rendering
-from asccl_jax.infer.edited_conditioning import with_edit
-from asccl_jax.infer.render import render_frames
+from asccl_jax.data.aligned_frames import open_clips
+from asccl_jax.infer import rendering
 from asccl_jax.infer.render_command import main
+from asccl_jax.infer.rendering import render_frames, with_edit
 from asccl_jax.models.renderer import Renderer
-from asccl_jax.saved_renderer import load_renderer, save_renderer
+from asccl_jax.weights import load_renderer, save_renderer
 from tests.data.painted_clips import picture, png, write_records, write_subject
-from tests.models.tiny_renderer import TINY, drawn_networks
+from tests.models.tiny_renderer import TINY_RENDERER, drawn_renderer
 
 CLIP = "A/neutral/1"
 FRAMES = [0, 1, 2, 5, 6]
@@ -31,7 +30,7 @@ def place(tmp_path_factory):
         (path / "edit" / kind).mkdir(parents=True)
         for number in FRAMES:
             (path / "edit" / kind / f"{number:06d}.png").write_bytes(png(picture(level + number)))
-    save_renderer(path / "renderer", Renderer(drawn_networks(TINY), TINY))
+    save_renderer(path / "renderer", Renderer(drawn_renderer(TINY_RENDERER), TINY_RENDERER))
     return path
 
 
@@ -76,7 +75,7 @@ def test_published_folders_are_rendered_too(place, tmp_path):
 
 def killed_after(count, monkeypatch, run_it):
     """Lets a run be interrupted while it draws a frame, and returns which frames were drawn."""
-    drawn, generate = [], clip_rendering.generate_frames
+    drawn, generate = [], rendering.generate_frames
 
     def dies(renderer, frames, **options):
         for image in generate(renderer, frames, **options):
@@ -86,7 +85,7 @@ def killed_after(count, monkeypatch, run_it):
             yield image
 
     with monkeypatch.context() as patch:
-        patch.setattr(clip_rendering, "generate_frames", dies)
+        patch.setattr(rendering, "generate_frames", dies)
         if count is None:
             assert run_it() == 0
         else:
@@ -109,7 +108,7 @@ def test_a_killed_run_leaves_no_part_of_a_clip_and_goes_on(place, tmp_path, monk
 def test_a_killed_run_goes_on_within_a_clip_and_ends_in_the_same_bits(place, tmp_path, monkeypatch, killed_at):
     # Two runs of frames: 0 to 4, and 6 to 9; the state is saved every two frames.
     write_records(tmp_path / "records", {CLIP: {frame: {} for frame in (0, 1, 2, 3, 4, 6, 7, 8, 9)}})
-    monkeypatch.setattr(clip_rendering, "_SAVED_EVERY", 2)
+    monkeypatch.setattr(rendering, "_SAVED_EVERY", 2)
     words = [str(tmp_path / "records"), "--checkpoint", str(place / "renderer"), "--clip", CLIP, "--chunk", "2"]
     assert main([*words, "--output", str(tmp_path / "whole")]) == 0
 
@@ -173,7 +172,7 @@ def test_an_edit_that_was_drawn_again_in_place_is_rendered_again(place, tmp_path
 
 def test_results_of_other_weights_are_not_mixed(place, tmp_path, capsys):
     assert run(place, tmp_path / "out", "--clip", CLIP) == 0
-    save_renderer(tmp_path / "other", Renderer(drawn_networks(TINY, seed=1), TINY))
+    save_renderer(tmp_path / "other", Renderer(drawn_renderer(TINY_RENDERER, seed=1), TINY_RENDERER))
     again = ("--clip", CLIP, "--checkpoint", str(tmp_path / "other"))
     assert run(place, tmp_path / "out", *again) == 2
     assert "other settings" in capsys.readouterr().err
@@ -200,8 +199,8 @@ def test_bad_input_is_named(place, tmp_path, capsys, more, said):
 
 
 def test_sizes_of_the_renderer_are_those_of_the_frames(place, tmp_path):
-    larger = dataclasses.replace(TINY, image_size=40)
-    save_renderer(tmp_path / "larger", Renderer(drawn_networks(larger), larger))
+    larger = dataclasses.replace(TINY_RENDERER, image_size=40)
+    save_renderer(tmp_path / "larger", Renderer(drawn_renderer(larger), larger))
     assert run(place, tmp_path / "out", "--clip", "A/happy/1", "--checkpoint", str(tmp_path / "larger")) == 0
     (image,) = pictures(tmp_path / "out" / "A/happy/1").values()
     assert image.shape == (40, 40, 3)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from data_prep.layouts import apply_transcripts, find_clips
+from data_prep.media.layouts import apply_transcripts, find_clips
 from tests import rehearsal
 from tests.rehearsal import Rehearsal, main
 

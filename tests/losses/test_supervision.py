@@ -9,12 +9,12 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from asccl_jax.errors import InputError
-from asccl_jax.frozen_metric import FrozenMetric
 from asccl_jax.losses import asccl_loss, crop_faces, landmark_box
 from asccl_jax.losses.supervision import Metric
 from asccl_jax.models.correlation import init_variables
 from asccl_jax.sampling import map_sizes, sample_locations
 from asccl_jax.settings import MetricSettings
+from asccl_jax.weights import FrozenMetric
 
 SETTINGS = MetricSettings(stage_blocks=(1, 1, 1, 1), stage_widths=(4, 4, 8, 8), image_size=40)
 

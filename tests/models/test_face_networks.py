@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from asccl_jax.errors import InputError
-from asccl_jax.models.efficient_face import EfficientFace
-from asccl_jax.saved_face_network import face_module
+from asccl_jax.models.face_networks import EfficientFace
+from asccl_jax.weights import face_module
 from tests.models.tiny_face_networks import drawn_network
 
 DEPTH_100 = {"stage_blocks": [3, 13, 30, 3]}

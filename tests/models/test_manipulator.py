@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from asccl_jax.errors import InputError
-from asccl_jax.manipulator_settings import ManipulatorSettings
-from asccl_jax.models.manipulator import Manipulator, init_networks
-from tests.models.tiny_manipulator import TINY, drawn_networks
+from asccl_jax.models.manipulator import BiLSTM, Manipulator, init_manipulator
+from asccl_jax.settings import ManipulatorSettings
+from tests.models.tiny_manipulator import TINY_MANIPULATOR, drawn_manipulator
 
 
 @pytest.fixture(scope="module")
 def manipulator():
-    return Manipulator(jax.tree.map(jnp.asarray, drawn_networks(TINY)), TINY)
+    return Manipulator(jax.tree.map(jnp.asarray, drawn_manipulator(TINY_MANIPULATOR)), TINY_MANIPULATOR)
 
 
 def drawn(*shape, seed=0):
@@ -23,7 +23,7 @@ def drawn(*shape, seed=0):
 
 
 def test_networks_have_the_published_number_of_weights():
-    shapes = jax.eval_shape(lambda: init_networks(ManipulatorSettings(), jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: init_manipulator(ManipulatorSettings(), jax.random.key(0)))
     counts = {name: sum(leaf.size for leaf in jax.tree.leaves(tree)) for name, tree in shapes.items()}
     published = {"generator": 12951091, "mapping_network": 45040, "style_encoder": 990672, "discriminator": 990087}
     assert counts == published
@@ -31,7 +31,7 @@ def test_networks_have_the_published_number_of_weights():
 
 def test_fresh_weights_are_distributed_as_published():
     sizes = ManipulatorSettings(generator_width=64, generator_head_width=64, encoder_widths=(200, 100))
-    networks = init_networks(sizes, jax.random.key(4))
+    networks = init_manipulator(sizes, jax.random.key(4))
     kernel = networks["style_encoder"]["seq1"]["linear1"]["kernel"]
     # 20,000 draws: the deviation is known to half a percent; a truncated normal would end at 2 deviations.
     np.testing.assert_allclose(kernel.std(), (2 / 200) ** 0.5, rtol=0.02)
@@ -111,4 +111,55 @@ def test_bad_settings_are_named(fields, said):
 
 
 def test_settings_survive_json():
-    assert ManipulatorSettings.from_dict(json.loads(json.dumps(TINY.to_dict()))) == TINY
+    assert ManipulatorSettings.from_dict(json.loads(json.dumps(TINY_MANIPULATOR.to_dict()))) == TINY_MANIPULATOR
+
+
+def drawn_lstm(module, inputs, seed=0):
+    random = np.random.default_rng(seed)
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 2, inputs))))
+    return jax.tree.map(lambda leaf: random.normal(0, 0.5, leaf.shape).astype(np.float32), shapes)
+
+
+def naive(params, x, layers):
+    def sigmoid(value):
+        return 1 / (1 + np.exp(-value))
+
+    def direction(weights, x):
+        width = weights["recurrent_kernel"].shape[0]
+        hidden = cell = np.zeros((len(x), width))
+        bias = weights["input_bias"] + weights.get("recurrent_bias", 0)
+        states = []
+        for frame in range(x.shape[1]):
+            gates = x[:, frame] @ weights["input_kernel"] + hidden @ weights["recurrent_kernel"] + bias
+            i, f, g, o = (gates[:, k * width : (k + 1) * width] for k in range(4))
+            cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+            hidden = sigmoid(o) * np.tanh(cell)
+            states.append(hidden)
+        return np.stack(states, axis=1)
+
+    for number in range(layers):
+        layer = params[f"layer{number}"]
+        back = direction(layer["backward"], x[:, ::-1])[:, ::-1]
+        x = np.concatenate([direction(layer["forward"], x), back], axis=-1)
+    return x
+
+
+@pytest.mark.parametrize(("layers", "biases"), [(1, 1), (2, 2)])
+def test_states_are_those_of_the_definition(layers, biases):
+    module = BiLSTM(inputs=3, width=4, layers=layers, biases=biases)
+    variables = drawn_lstm(module, 3)
+    x = np.random.default_rng(1).normal(size=(2, 6, 3)).astype(np.float32)
+    wide = jax.tree.map(lambda leaf: leaf.astype(np.float64), variables["params"])
+    # Float32 through a dozen steps.
+    np.testing.assert_allclose(module.apply(variables, jnp.asarray(x)), naive(wide, x, layers), atol=3e-6)
+
+
+def test_two_biases_receive_equal_gradients():
+    module = BiLSTM(inputs=3, width=4)
+    variables = drawn_lstm(module, 3)
+    x = jnp.asarray(np.random.default_rng(1).normal(size=(2, 5, 3)), jnp.float32)
+    grads = jax.grad(lambda v: jnp.sum(jnp.square(module.apply(v, x))))(variables)
+    for layer in grads["params"].values():
+        for side in layer.values():
+            np.testing.assert_array_equal(side["input_bias"], side["recurrent_bias"])
+            assert float(jnp.abs(side["input_bias"]).max()) > 1e-3

@@ -7,15 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asccl_jax.models.renderer import Renderer, RendererGenerator, conditioning_windows, init_networks
-from tests.models.tiny_renderer import TINY, drawn_inputs, drawn_networks
+from asccl_jax.models.renderer import (
+    MultiscaleDiscriminator,
+    Renderer,
+    RendererGenerator,
+    conditioning_windows,
+    init_renderer,
+)
+from asccl_jax.settings import RendererSettings
+from tests.models.tiny_renderer import TINY_RENDERER, drawn_inputs, drawn_renderer
 
-NETWORK = RendererGenerator(TINY)
+NETWORK = RendererGenerator(TINY_RENDERER)
 
 
 @pytest.fixture(scope="module")
 def renderer():
-    return jax.tree.map(jnp.asarray, Renderer(drawn_networks(TINY), TINY))
+    return jax.tree.map(jnp.asarray, Renderer(drawn_renderer(TINY_RENDERER), TINY_RENDERER))
 
 
 @jax.jit
@@ -53,7 +60,7 @@ def test_every_input_matters_and_rows_do_not_mix(renderer):
 def test_from_zeros_the_previous_frames_contribute_exactly_nothing(renderer):
     blocks, previous, mask = drawn_inputs(2)
     previous[0] = 0
-    other = drawn_networks(TINY, seed=5)["generator"]["previous_encoder"]
+    other = drawn_renderer(TINY_RENDERER, seed=5)["generator"]["previous_encoder"]
     generator = {**renderer.params["generator"], "previous_encoder": other}
     first = np.asarray(draw(renderer, blocks, previous, mask))
     second = np.asarray(draw(renderer.replace(params={"generator": generator}), blocks, previous, mask))
@@ -65,7 +72,7 @@ def test_from_zeros_the_previous_frames_contribute_exactly_nothing(renderer):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_gradients_from_zeros_are_finite_and_exactly_zero_for_the_unused_branch(renderer, dtype):
     blocks, previous, mask = drawn_inputs(2)
-    network = RendererGenerator(TINY, dtype)
+    network = RendererGenerator(TINY_RENDERER, dtype)
 
     @jax.jit
     def gradients(params, previous):
@@ -110,8 +117,8 @@ def test_half_of_the_blocks_rounded_up_are_before_the_sum(renderer):
 
 
 def test_fresh_weights_are_as_published():
-    settings = dataclasses.replace(TINY, generator_width=8, residual_blocks=2, eyes=True)
-    networks = init_networks(settings, jax.random.key(0))
+    settings = dataclasses.replace(TINY_RENDERER, generator_width=8, residual_blocks=2, eyes=True)
+    networks = init_renderer(settings, jax.random.key(0))
     assert set(networks) == {"generator", "discriminator", "mouth_discriminator", "eyes_discriminator"}
     block = networks["generator"]["decoder"]["block0"]["conv0"]
     # 9216 draws: 2 % is three standard errors.
@@ -127,3 +134,44 @@ def test_fresh_weights_are_as_published():
         networks["discriminator"]["scale0"]["layer0"]["kernel"],
         networks["mouth_discriminator"]["scale0"]["layer0"]["kernel"],
     )
+
+
+@pytest.mark.parametrize(
+    ("side", "expected"),
+    [
+        (256, [(129, 65, 33, 34, 35), (65, 33, 17, 18, 19)]),
+        (72, [(37, 19, 10, 11, 12), (19, 10, 6, 7, 8)]),
+    ],
+)
+def test_maps_have_the_published_sizes(side, expected):
+    network = MultiscaleDiscriminator(RendererSettings())
+    image = jax.ShapeDtypeStruct((1, side, side, 12), jnp.float32)
+    scales, _ = jax.eval_shape(lambda x: network.init_with_output(jax.random.key(0), x), image)
+    assert [tuple(found.shape[1] for found in layers) for layers in scales] == expected
+    assert [found.shape[-1] for found in scales[1]] == [64, 128, 256, 512, 1]
+
+
+def test_images_do_not_influence_each_other_and_only_inner_layers_forget_contrast():
+    params = drawn_renderer(TINY_RENDERER)["discriminator"]
+    judge = jax.jit(MultiscaleDiscriminator(TINY_RENDERER).apply)
+    images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 12)).astype(np.float32)
+    together, alone = judge({"params": params}, images), judge({"params": params}, images[:1])
+    for layers, single in zip(together, alone, strict=True):
+        for maps, one in zip(layers, single, strict=True):
+            np.testing.assert_allclose(maps[:1], one, atol=1e-5)
+    # Slope 0.2 below zero, after the statistics of each channel are taken away.
+    inner = np.asarray(together[0][1])
+    restored = np.where(inner < 0, inner / 0.2, inner)
+    np.testing.assert_allclose(restored.mean(axis=(1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(restored.std(axis=(1, 2)), 1, atol=1e-3)
+    assert np.abs(np.asarray(together[0][0]).mean(axis=(1, 2))).max() > 0.01
+
+
+def test_the_second_scale_sees_averages_of_real_pixels():
+    params = drawn_renderer(TINY_RENDERER)["discriminator"]
+    ones = np.ones((1, 32, 32, 12), np.float32)
+    first = np.asarray(jax.jit(MultiscaleDiscriminator(TINY_RENDERER).apply)({"params": params}, ones)[1][0])
+    # An average that counted padding would darken the corner; the layer's own padding does it, of two pixels.
+    kernel, bias = (params["scale1"]["layer0"][name] for name in ("kernel", "bias"))
+    expected = kernel[2:, 2:].sum(axis=(0, 1, 2)) + bias
+    np.testing.assert_allclose(first[0, 0, 0], np.where(expected < 0, 0.2 * expected, expected), atol=1e-5)

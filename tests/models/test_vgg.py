@@ -7,7 +7,7 @@ import pytest
 
 from asccl_jax.errors import InputError
 from asccl_jax.models.vgg import Vgg, VggFeatures, init_vgg
-from asccl_jax.saved_vgg import load_vgg, save_vgg
+from asccl_jax.weights import load_vgg, save_vgg
 
 WIDTHS = (2, 3, 4, 5, 6)
 

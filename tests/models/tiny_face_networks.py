@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asccl_jax.saved_face_network import FaceNetwork, face_module, module_settings
+from asccl_jax.weights import FaceNetwork, face_module, module_settings
 
-TINY = {
+TINY_FACE_NETWORKS = {
     "resnet-face": {"widths": (4, 6, 8, 10), "embedding": 12, "image_size": 32},
     "efficient-face": {
         "stem_width": 5,
@@ -31,7 +31,7 @@ TINY = {
 
 
 def drawn_network(name: str, seed: int = 0) -> FaceNetwork:
-    module = face_module(name, TINY[name])
+    module = face_module(name, TINY_FACE_NETWORKS[name])
     inputs = [jnp.zeros((1, *shape), jnp.float32) for shape in module.input_shapes]
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *inputs))
     random = np.random.default_rng(seed)

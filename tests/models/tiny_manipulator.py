@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 
-from asccl_jax.manipulator_settings import ManipulatorSettings
-from asccl_jax.models.manipulator import init_networks
+from asccl_jax.models.manipulator import init_manipulator
+from asccl_jax.settings import ManipulatorSettings
 
-TINY = ManipulatorSettings(
+TINY_MANIPULATOR = ManipulatorSettings(
     coefficients=5,
     style_size=3,
     latent_size=2,
@@ -20,10 +20,10 @@ TINY = ManipulatorSettings(
 )
 
 
-def drawn_networks(settings, seed=0):
+def drawn_manipulator(settings, seed=0):
     """Returns normal weights and biases, scaled so that signals neither die nor explode."""
     random = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: init_networks(settings, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: init_manipulator(settings, jax.random.key(0)))
 
     def draw(leaf):
         spread = leaf.shape[-2] ** -0.5 if len(leaf.shape) > 1 else 0.3

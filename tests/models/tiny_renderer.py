@@ -3,18 +3,18 @@
 import jax
 import numpy as np
 
-from asccl_jax.models.renderer import init_networks
-from asccl_jax.renderer_settings import RendererSettings
+from asccl_jax.models.renderer import init_renderer
+from asccl_jax.settings import RendererSettings
 
-TINY = RendererSettings(
+TINY_RENDERER = RendererSettings(
     generator_width=4, downsamplings=2, residual_blocks=3, discriminator_width=4, roi_size=16, image_size=32
 )
 
 
-def drawn_networks(settings, seed=0):
+def drawn_renderer(settings, seed=0):
     """Returns normal weights and biases, scaled so that signals neither die nor explode."""
     random = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: init_networks(settings, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: init_renderer(settings, jax.random.key(0)))
 
     def draw(leaf):
         spread = np.prod(leaf.shape[:-1]) ** -0.5 if len(leaf.shape) > 1 else 0.3

@@ -7,11 +7,11 @@ import re
 import sys
 from pathlib import Path
 
-from asccl_jax import xla_flags
+from asccl_jax import process
 from asccl_jax.errors import InputError, exit_on_input_error
 
 # Before anything imports JAX.
-xla_flags.apply()
+process.apply_xla_flags()
 
 import numpy as np  # noqa: E402
 

@@ -1,6 +1,6 @@
 """FLAME's mesh, projection, normals, rasteriser and shape images in JAX, replayed from a golden's synthetic head.
 
-The part of `flame_deca` that `asccl_jax.geometry` computes, under the golden's names; what is drawn starts from the
+The part of `flame_deca` that `asccl_jax.image` computes, under the golden's names; what is drawn starts from the
 golden's own vertices and its own projection.
 """
 
@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asccl_jax.geometry import camera, flame, raster, rotations
-from asccl_jax.geometry.drawing_rules import NORMAL_LIMIT, SHAPE_GREY
-from asccl_jax.geometry.shading import lamp_shading
-from asccl_jax.geometry.vertex_normals import vertex_normals
+from asccl_jax.head import flame, raster
+from asccl_jax.head.drawing_rules import NORMAL_LIMIT, SHAPE_GREY
+from asccl_jax.head.raster import lamp_shading, vertex_normals
 from DECA_torch_bridge.head_export import head_model
 from tests.parity.flame_deca import exactly_drawn, make_assets
 from tests.parity.metric import Replayed
@@ -53,7 +52,7 @@ def _head(arrays: Mapping[str, np.ndarray], given: Callable[[str], jax.Array]) -
     posed = jax.jit(lambda pose, eyes: flame.posed_head(head, shape, expression, pose, eye_pose=eyes))
     at_rest = jnp.zeros_like(pose)
     found = posed(pose, at_rest)
-    matrix = rotations.matrix_from_axis_angle(given("rot/axis"))
+    matrix = flame.matrix_from_axis_angle(given("rot/axis"))
     rows = flame.contour_rows(flame.joint_rotations(pose))
     return {
         "out/verts": found.vertices,
@@ -63,12 +62,12 @@ def _head(arrays: Mapping[str, np.ndarray], given: Callable[[str], jax.Array]) -
         "out/verts_with_eye_pose": posed(pose, given("in/eye_pose")).vertices,
         "out/verts_zero_pose": posed(at_rest, at_rest).vertices,
         "out/dynamic_faces": head.dynamic_landmark_faces[np.asarray(rows)],
-        "proj/batch_orth_proj": camera.project(found.vertices, cam),
-        "proj/trans_verts": camera.to_image_space(found.vertices, cam),
-        "proj/landmarks2d": camera.landmarks_in_image_space(found.landmarks2d, cam),
+        "proj/batch_orth_proj": flame.project(found.vertices, cam),
+        "proj/trans_verts": flame.to_image_space(found.vertices, cam),
+        "proj/landmarks2d": flame.landmarks_in_image_space(found.landmarks2d, cam),
         "mesh/vertex_normals": vertex_normals(found.vertices, head.faces),
         "rot/rodrigues": matrix,
-        "rot/euler_y_of_matrix": rotations.yaw_of_matrix(matrix),
+        "rot/euler_y_of_matrix": flame.yaw_of_matrix(matrix),
     }
 
 

@@ -12,14 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from asccl_jax.convert.manipulator import (
+from asccl_jax.convert.manipulator_entries import (
     settings_from_state_dicts,
     state_dicts_from_variables,
     variables_from_state_dicts,
 )
-from asccl_jax.manipulator_settings import ManipulatorSettings
 from asccl_jax.models.manipulator import NETWORKS, Manipulator
-from asccl_jax.tasks.manipulator import MODES, ManipulatorTask, discriminator_loss, generator_loss, target_style
+from asccl_jax.settings import ManipulatorSettings
+from asccl_jax.tasks.manipulator_task import MODES, ManipulatorTask, discriminator_loss, generator_loss, target_style
 from asccl_jax.train.optimizer import adam, rate_schedule
 from asccl_jax.types import Variables, WindowBatch
 from tests.parity import recipe

@@ -10,11 +10,15 @@ import jax
 import numpy as np
 from jax.typing import DTypeLike
 
-from asccl_jax.convert.manipulator import settings_from_state_dicts, variables_from_state_dicts
+from asccl_jax.convert.manipulator_entries import settings_from_state_dicts, variables_from_state_dicts
 from asccl_jax.data.schema import EMOTIONS
-from asccl_jax.infer.geometric_median import geometric_median
-from asccl_jax.infer.manipulate import label_styles, manipulate_coefficients, reference_style
-from asccl_jax.infer.windows import gaussian_weights
+from asccl_jax.infer.manipulation import (
+    gaussian_weights,
+    geometric_median,
+    label_styles,
+    manipulate_coefficients,
+    reference_style,
+)
 from asccl_jax.models.manipulator import NETWORKS, Manipulator
 from tests.parity import recipe
 from tests.parity.metric import Replayed

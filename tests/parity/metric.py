@@ -13,8 +13,7 @@ import numpy as np
 import optax
 from jax.typing import DTypeLike
 
-from asccl_jax.convert.iresnet import blocks_of_keys
-from asccl_jax.convert.metric import TRUNK, flax_from_state_dict, state_dict_from_flax
+from asccl_jax.convert.metric_entries import TRUNK, blocks_of_keys, flax_from_state_dict, state_dict_from_flax
 from asccl_jax.losses.contrastive import CorrelationParts, correlation_loss, neighbour_disparities
 from asccl_jax.models.correlation import CorrelationMetric
 from asccl_jax.settings import MetricSettings

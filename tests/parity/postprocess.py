@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from asccl_jax.geometry.affine import moved
-from asccl_jax.geometry.blending import blend_pyramids, copy_paste
-from asccl_jax.geometry.eyes import draw_eyes, median_point, noisy_eye_points, pupil_centre
-from asccl_jax.geometry.pyramid import gaussian_pyramid, laplacian_pyramid, rebuilt
-from asccl_jax.geometry.similarity import similarity
-from asccl_jax.geometry.soft_erosion import erosion_kernel, soft_erosion
-from asccl_jax.geometry.warp import warp_lanczos, warp_nearest
+from asccl_jax.head.face_points import draw_eyes, median_point, noisy_eye_points, pupil_centre
+from asccl_jax.image.blending import (
+    blend_pyramids,
+    copy_paste,
+    erosion_kernel,
+    gaussian_pyramid,
+    laplacian_pyramid,
+    rebuilt,
+    soft_erosion,
+)
+from asccl_jax.image.warping import moved, similarity, warp_lanczos, warp_nearest
 from tests.parity import recipe
 from tests.parity.metric import Replayed
 

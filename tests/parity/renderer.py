@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from asccl_jax.convert.renderer import FILE_NAMES, state_dicts_from_params
-from asccl_jax.convert.vgg import vgg_from_state_dict
+from asccl_jax.convert.renderer_entries import FILE_NAMES, state_dicts_from_params, vgg_from_state_dict
 from asccl_jax.models.vgg import Vgg
-from asccl_jax.renderer_settings import RendererSettings
+from asccl_jax.settings import RendererSettings
 from tests.parity import recipe
 
 __all__ = ["as_published", "channels_first", "channels_last", "state_dict", "vgg_of", "widened"]

@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asccl_jax.convert.renderer import params_from_state_dicts, settings_from_state_dicts
-from asccl_jax.models.patch_discriminator import MultiscaleDiscriminator
-from asccl_jax.models.renderer import Renderer
+from asccl_jax.convert.renderer_entries import params_from_state_dicts, settings_from_state_dicts
+from asccl_jax.models.renderer import MultiscaleDiscriminator, Renderer
 from tests.parity import recipe
 from tests.parity.metric import Replayed
 from tests.parity.renderer import Manifests, channels_first, channels_last, state_dict, widened

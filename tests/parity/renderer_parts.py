@@ -10,12 +10,21 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from asccl_jax.convert.renderer import params_from_state_dicts, settings_from_state_dicts, statistics_from_state_dicts
-from asccl_jax.losses.adversarial import judged_fake, judged_real, passed_as_real
-from asccl_jax.losses.perceptual import VGG_WEIGHTS, feature_matching, perceptual_distance
-from asccl_jax.losses.region import crop_regions
-from asccl_jax.models.patch_discriminator import MultiscaleDiscriminator
-from asccl_jax.models.renderer import Renderer, RendererGenerator, conditioning_windows
+from asccl_jax.convert.renderer_entries import (
+    params_from_state_dicts,
+    settings_from_state_dicts,
+    statistics_from_state_dicts,
+)
+from asccl_jax.losses.generator import (
+    VGG_WEIGHTS,
+    crop_regions,
+    feature_matching,
+    judged_fake,
+    judged_real,
+    passed_as_real,
+    perceptual_distance,
+)
+from asccl_jax.models.renderer import MultiscaleDiscriminator, Renderer, RendererGenerator, conditioning_windows
 from asccl_jax.models.vgg import Vgg
 from tests.parity import recipe
 from tests.parity.metric import Replayed

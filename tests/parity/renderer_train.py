@@ -13,19 +13,23 @@ import numpy as np
 import optax
 from jax.typing import DTypeLike
 
-from asccl_jax.convert.metric import flax_from_state_dict
-from asccl_jax.convert.renderer import params_from_state_dicts, settings_from_state_dicts, statistics_from_state_dicts
-from asccl_jax.frozen_metric import FrozenMetric
+from asccl_jax.convert.metric_entries import flax_from_state_dict
+from asccl_jax.convert.renderer_entries import (
+    params_from_state_dicts,
+    settings_from_state_dicts,
+    statistics_from_state_dicts,
+)
 from asccl_jax.losses.contrastive import correlation_loss
-from asccl_jax.losses.region import crop_regions
+from asccl_jax.losses.generator import crop_regions
 from asccl_jax.models.correlation import CorrelationMetric
 from asccl_jax.models.renderer import RendererGenerator, conditioning_windows, masked
 from asccl_jax.models.vgg import Vgg
 from asccl_jax.tasks.frame_chunks import FrameChunk, in_one_row, latest_frames
-from asccl_jax.tasks.frame_supervision import FrameSupervision, VggDistance
-from asccl_jax.tasks.renderer import ChunkState, RendererTask
+from asccl_jax.tasks.frame_losses import FrameSupervision, VggDistance
+from asccl_jax.tasks.renderer_task import ChunkState, RendererTask
 from asccl_jax.train.optimizer import adam, rate_schedule
 from asccl_jax.types import Locations, Variables
+from asccl_jax.weights import FrozenMetric
 from tests.parity import metric as metric_goldens
 from tests.parity import recipe
 from tests.parity.metric import Replayed

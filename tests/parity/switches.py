@@ -25,9 +25,9 @@ import numpy as np
 from flax import linen as nn
 from jax import lax
 
-from asccl_jax.losses import perceptual
+from asccl_jax.losses import generator
 from asccl_jax.models.iresnet import PReLU
-from asccl_jax.tasks import frame_chunks, manipulator
+from asccl_jax.tasks import frame_chunks, manipulator_task
 
 __all__ = ["NEAR_ZERO", "aligned", "aligned_gradient", "exactly", "lightly_compiled", "recorded"]
 
@@ -150,7 +150,7 @@ def _at_switches(change: _Change, scan: Callable[..., Any]) -> Iterator[None]:
         return call(*args, **kwargs)
 
     relu, leaky_relu = nn.relu, nn.leaky_relu
-    absolute_error, mean_distance = manipulator.absolute_error, perceptual._mean_distance
+    absolute_error, mean_distance = manipulator_task.absolute_error, generator._mean_distance
 
     def changed_error(found: jax.Array, expected: jax.Array) -> jax.Array:
         return absolute_error(change(found - expected), jnp.zeros_like(expected))
@@ -173,8 +173,8 @@ def _at_switches(change: _Change, scan: Callable[..., Any]) -> Iterator[None]:
             (nn, "relu", lambda x: relu(change(x))),
             (nn, "leaky_relu", lambda x, slope: leaky_relu(change(x), slope)),
             (nn, "max_pool", max_pool),
-            (manipulator, "absolute_error", changed_error),
-            (perceptual, "_mean_distance", changed_distance),
+            (manipulator_task, "absolute_error", changed_error),
+            (generator, "_mean_distance", changed_distance),
             (frame_chunks, "lax", types.SimpleNamespace(**{**vars(lax), "scan": scan})),
         ):
             stack.enter_context(mock.patch.object(module, name, replacement))

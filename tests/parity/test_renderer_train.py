@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from asccl_jax.models.normalisation import InstanceNorm
-from asccl_jax.tasks.frame_adversaries import judged_frames
 from asccl_jax.tasks.frame_chunks import in_one_row
+from asccl_jax.tasks.frame_losses import judged_frames
 from tests.parity import recipe, renderer_train
 from tests.parity.comparison import compare
 from tests.parity.metric import Replayed

@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from asccl_jax.losses.adversarial import passed_as_real
-from asccl_jax.losses.perceptual import VGG_WEIGHTS, feature_matching, perceptual_distance
+from asccl_jax.losses.generator import VGG_WEIGHTS, feature_matching, passed_as_real, perceptual_distance
 from asccl_jax.models.correlation import CorrelationMetric, init_variables
 from asccl_jax.models.iresnet import PReLU
-from asccl_jax.models.patch_discriminator import MultiscaleDiscriminator
-from asccl_jax.models.renderer import RendererGenerator, init_networks
+from asccl_jax.models.renderer import MultiscaleDiscriminator, RendererGenerator, init_renderer
 from asccl_jax.models.vgg import STAGE_CONVOLUTIONS, VggFeatures
-from asccl_jax.renderer_settings import RendererSettings
-from asccl_jax.settings import MetricSettings
+from asccl_jax.settings import MetricSettings, RendererSettings
 from asccl_jax.tasks.frame_chunks import FrameChunk, generate_chunk
 from tests.parity.switches import NEAR_ZERO, aligned, recorded
 
@@ -93,7 +90,7 @@ def test_every_rectifier_is_recorded_in_order_and_its_own_signs_change_nothing()
 
 @pytest.mark.slow
 def test_switches_of_the_loop_over_frames_are_those_of_each_turn():
-    params = init_networks(RENDERER, jax.random.key(0))["generator"]
+    params = init_renderer(RENDERER, jax.random.key(0))["generator"]
     keys = jax.random.split(jax.random.key(1), 4)
     chunk = FrameChunk(
         blocks=jax.random.uniform(keys[0], (1, 4, 16, 16, 9)),

@@ -8,15 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from asccl_jax.renderer_settings import RendererSettings
-from asccl_jax.settings import MetricSettings
-from tests.models.tiny_manipulator import TINY
+from asccl_jax.settings import MetricSettings, RendererSettings
+from tests.models.tiny_manipulator import TINY_MANIPULATOR
 from tests.parity import comparison, manipulator_inference, recipe, tolerances, twin_goldens
 from tests.parity.families import families_of
 
 GOLDENS = Path(__file__).resolve().parent.parent / "goldens"
-MANIPULATOR = dataclasses.replace(TINY, window=8)
-ODD = dataclasses.replace(TINY, window=7)  # OpenCV's weights of short odd windows follow no formula
+MANIPULATOR = dataclasses.replace(TINY_MANIPULATOR, window=8)
+ODD = dataclasses.replace(TINY_MANIPULATOR, window=7)  # OpenCV's weights of short odd windows follow no formula
 METRIC = MetricSettings.from_compat(
     "released", channel_order="rgb", bn_group_size=None, stage_blocks=(1, 1, 1, 1), stage_widths=(8, 12, 16, 20)
 )

@@ -18,11 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from asccl_jax.losses.perceptual import VGG_WEIGHTS
-from asccl_jax.manipulator_settings import ManipulatorSettings
+from asccl_jax.losses.generator import VGG_WEIGHTS
 from asccl_jax.models.manipulator import NETWORKS
-from asccl_jax.renderer_settings import RendererSettings
-from asccl_jax.settings import MetricSettings
+from asccl_jax.settings import ManipulatorSettings, MetricSettings, RendererSettings
 from DECA_torch_bridge.manipulator_twin import MODES, ManipulatorTwin, TwinBatch, train_step
 from DECA_torch_bridge.metric_twin import CorrelationMetricTwin, draw_centres
 from DECA_torch_bridge.renderer_twin import DiscriminatorTwin, GeneratorTwin, VggTwin

@@ -9,18 +9,15 @@ import numpy as np
 import pytest
 
 from asccl_jax.bench.collective_counts import abstract_batch
-from asccl_jax.frozen_metric import FrozenMetric, save_metric
-from asccl_jax.geometry.shape_images import ShapeRenderer
+from asccl_jax.head.shape_images import ShapeRenderer
 from asccl_jax.models.vgg import Vgg, init_vgg
-from asccl_jax.saved_vgg import save_vgg
 from asccl_jax.settings import MetricSettings
-from asccl_jax.tasks.mesh_supervision import MeshSupervision
+from asccl_jax.tasks.manipulator_task import MeshSupervision
 from asccl_jax.train.evaluation import Scorer
-from asccl_jax.train.recipes.manipulator_recipe import manipulator_task
-from asccl_jax.train.recipes.metric_recipe import metric_task
-from asccl_jax.train.recipes.renderer_recipe import renderer_task
+from asccl_jax.train.recipes import manipulator_task, metric_task, renderer_task
 from asccl_jax.train.sharding import copy_to_all, data_mesh, sharded_update, state_sharding
-from tests.geometry.heads import golden_head, golden_template
+from asccl_jax.weights import FrozenMetric, save_metric, save_vgg
+from tests.head.heads import golden_head, golden_template
 from tests.tasks.drawn import drawn_variables
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -3,8 +3,8 @@
 import jax
 import numpy as np
 
-from asccl_jax.models.renderer import init_networks
-from asccl_jax.renderer_settings import RendererSettings
+from asccl_jax.models.renderer import init_renderer
+from asccl_jax.settings import RendererSettings
 from asccl_jax.types import SequenceBatch
 
 TINY = RendererSettings(
@@ -21,7 +21,7 @@ TINY = RendererSettings(
 def drawn_networks(settings, seed=0):
     """Returns normal kernels and biases, scaled so that signals neither die nor explode."""
     random = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: init_networks(settings, jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: init_renderer(settings, jax.random.key(0)))
 
     def draw(leaf):
         spread = (2 / np.prod(leaf.shape[:-1])) ** 0.5 if len(leaf.shape) > 1 else 0.1

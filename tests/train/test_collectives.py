@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from asccl_jax.bench.__main__ import main
-from asccl_jax.bench.hlo_collectives import Tally, count_collectives
-from asccl_jax.models.convolution import convolve
-from asccl_jax.models.convolution_forms import FEW_FEATURES, WIDE_MAP
+from asccl_jax.bench.collectives import Tally, count_collectives
+from asccl_jax.models.convolution import FEW_FEATURES, WIDE_MAP, convolve
 from asccl_jax.train.sharding import data_mesh, replicated, split_over_data
 from tests.launched import ROOT
 

@@ -17,7 +17,7 @@ from asccl_jax.errors import DivergedError, InputError, WriteError
 from asccl_jax.metrics_file import read_metrics
 from asccl_jax.train.experiment import LoopSettings
 from asccl_jax.train.loop import fit
-from asccl_jax.train.monitoring.writer import ScalarWriter
+from asccl_jax.train.run.writer import ScalarWriter
 from tests.train.toy import ToyTask, experiment
 
 

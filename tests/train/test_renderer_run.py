@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asccl_jax.frozen_metric import FrozenMetric, save_metric
 from asccl_jax.main import main
-from asccl_jax.saved_renderer import load_renderer
 from asccl_jax.settings import MetricSettings
-from asccl_jax.train.checkpoints.saved_arrays import read_arrays
-from asccl_jax.train.recipes.command_line import parse
-from asccl_jax.train.recipes.recipe import build_experiment
+from asccl_jax.train.checkpoints.checkpoint_listing import read_arrays
+from asccl_jax.train.command_line import parse
+from asccl_jax.train.recipes import build_experiment
+from asccl_jax.weights import FrozenMetric, load_renderer, save_metric
 from tests.data.painted_clips import write_subject
 from tests.evals.talking_records import write_talking_records
 from tests.faults.checkpoints import differing_arrays

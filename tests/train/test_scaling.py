@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from asccl_jax.bench.hlo_collectives import KINDS, count_collectives
+from asccl_jax.bench.collectives import KINDS, count_collectives
 from asccl_jax.train import sharding
 from asccl_jax.train.sharding import data_mesh, distribute, gather_whole, place, sharded_update, state_sharding
-from tests.tasks.test_metric import QUICK, SETTINGS, TASK, assert_trees_close, pairs
+from tests.tasks.test_metric_task import QUICK, SETTINGS, TASK, assert_trees_close, pairs
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,7 @@ from asccl_jax.train.sharding import (
     sharded_update,
     state_sharding,
 )
-from tests.tasks.test_manipulator import QUICK, TASK, assert_trees_close, farthest, windows
+from tests.tasks.test_manipulator_task import QUICK, TASK, assert_trees_close, farthest, windows
 from tests.train.toy import experiment
 
 WIDTH = 8

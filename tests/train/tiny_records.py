@@ -3,7 +3,7 @@
 import numpy as np
 import simplejpeg
 
-from asccl_jax.data.dataset_writer import begin_dataset, finish_dataset, write_frame_shard
+from asccl_jax.data.dataset import begin_dataset, finish_dataset, write_frame_shard
 from asccl_jax.data.schema import ClipPairRecord, FrameRecord
 
 FRAMES = 12

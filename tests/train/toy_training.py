@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from asccl_jax import main
-from asccl_jax.train.fault_tolerance import ends
+from asccl_jax.train.faults import ends
 
 WIDTH = 4096
 """Weights, so that a checkpoint is larger than all that is logged between two."""
@@ -64,9 +64,9 @@ def build_experiment(config):
 
 
 def train_toy(command, train=main._train):
-    from asccl_jax.train.recipes import recipe  # no sooner: the parent of a restarted run has no JAX
+    from asccl_jax.train import recipes  # no sooner: the parent of a restarted run has no JAX
 
-    recipe.build_experiment = build_experiment
+    recipes.build_experiment = build_experiment
     return train(command)
 
 

@@ -7,10 +7,12 @@ not deleted, and the run goes on from the one before: nobody may be there to dec
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,10 +20,10 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
+from orbax.checkpoint import checkpoint_managers as policies
 
+from asccl_jax.buckets import AnyPath, remote_address
 from asccl_jax.errors import InputError, writing
-from asccl_jax.remote_folder import AnyPath, remote_address
-from asccl_jax.train.checkpoints.abandoned_io import abandoned_io_unheard
 from asccl_jax.train.checkpoints.checkpoint_folder import (
     STATE,
     DamagedError,
@@ -33,11 +35,94 @@ from asccl_jax.train.checkpoints.checkpoint_folder import (
     scores,
     set_aside_name,
 )
-from asccl_jax.train.checkpoints.retention import retention
 from asccl_jax.trees import named_shapes, shape_differences
 from asccl_jax.types import TrainState
 
-__all__ = ["Checkpoints", "Restored", "config_differences", "newest_on_disk"]
+__all__ = [
+    "BestScored",
+    "Checkpoints",
+    "Restored",
+    "abandoned_io_unheard",
+    "best_scored",
+    "config_differences",
+    "newest_on_disk",
+    "retention",
+]
+
+# Reads and writes that Orbax gives up: where one array of many fails, nobody waits for the answers to the others.
+
+
+@contextlib.contextmanager
+def abandoned_io_unheard() -> Iterator[None]:
+    """Keeps quiet what is said to nobody any more: each would print a traceback beside the one error that matters.
+
+    TensorStore's threads say that the event loop which asked has closed; Orbax takes the end of a coroutine that is
+    thrown away for an error of the disk.
+    """
+    heard = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if not _is_of_abandoned_io(unraisable.exc_value):
+            heard(unraisable)
+
+    sys.unraisablehook = hook
+    yield
+    # Not after an error: the answers are still to come.
+    sys.unraisablehook = heard
+
+
+def _is_of_abandoned_io(error: BaseException | None) -> bool:
+    if isinstance(error, RuntimeError):
+        return str(error) == "Event loop is closed"
+    return type(error) is Exception and isinstance(error.__cause__, GeneratorExit)
+
+
+# Which checkpoints stay: the newest ones, one every so many steps for good, and the best one scored.
+
+
+def retention(*, newest: int, every: int, scores: Mapping[int, float]) -> policies.AnyPreservationPolicy:
+    """Returns the rule by which Orbax removes checkpoints, as one that keeps what any of its parts keeps.
+
+    Args:
+      newest: How many of the newest stay.
+      every: Checkpoints at a multiple of so many steps stay for good; 0 for none.
+      scores: Held-out score of the checkpoints that have one, lower is better; may grow while it is in use.
+    """
+    rules: list[Any] = [policies.LatestN(newest), BestScored(scores)]
+    if every:
+        rules.append(policies.EveryNSteps(every))
+    return policies.AnyPreservationPolicy(rules)
+
+
+@dataclasses.dataclass(frozen=True)
+class BestScored:
+    """Keeps the checkpoint of the lowest score, the earliest of several; none where none is scored.
+
+    Orbax's `BestN` takes scores that Orbax itself has written beside the weights, and keeps a checkpoint without one
+    for good or lets it replace the best; ours are among the notes of the loop.
+
+    Attributes:
+      scores: Score of each checkpoint that has one.
+    """
+
+    scores: Mapping[int, float]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: policies.PreservationContext) -> Sequence[bool]:
+        """Returns for each checkpoint, whatever has a `step`, whether it stays."""
+        del context
+        steps = [int(checkpoint.step) for checkpoint in checkpoints]
+        best = best_scored({step: self.scores[step] for step in steps if step in self.scores})
+        return [step == best for step in steps]
+
+
+def best_scored(scores: Mapping[int, float]) -> int | None:
+    """Returns the step of the lowest score, the earliest of several; None where there is no score.
+
+    >>> best_scored({100: 0.5, 200: 0.4, 300: 0.4})
+    200
+    """
+    return min(scores, key=lambda step: (scores[step], step), default=None)
+
 
 CHANGEABLE = (
     "epochs",

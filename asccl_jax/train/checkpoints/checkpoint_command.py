@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asccl_jax.errors import InputError, exit_on_input_error, writing
-from asccl_jax.outputs import require_writable_file
+from asccl_jax.work import require_writable_file
 
 if TYPE_CHECKING:
-    from asccl_jax.train.checkpoints.checkpoint_listing import Row
-    from asccl_jax.train.checkpoints.checkpoint_source import Source
+    from asccl_jax.train.checkpoints.checkpoint_listing import Row, Source
 
 __all__ = ["main"]
 
@@ -117,8 +116,7 @@ def _when_and_size(row: Row) -> tuple[str, str]:
 
 
 def _show(options: argparse.Namespace) -> str:
-    from asccl_jax.train.checkpoints.checkpoint_source import find_source
-    from asccl_jax.train.checkpoints.saved_arrays import describe_arrays
+    from asccl_jax.train.checkpoints.checkpoint_listing import describe_arrays, find_source
 
     source = find_source(options.source, options.step)
     arrays = describe_arrays(source.arrays)
@@ -165,8 +163,8 @@ def _nested(config: Mapping[str, Any], indent: str) -> Iterator[str]:
 
 
 def _export(options: argparse.Namespace) -> str:
-    from asccl_jax.data.atomic import write_atomically
-    from asccl_jax.train.checkpoints.checkpoint_source import find_source, safetensors_bytes
+    from asccl_jax.train.checkpoints.checkpoint_listing import find_source, safetensors_bytes
+    from asccl_jax.work import write_atomically
 
     if options.output.suffix != ".safetensors":
         raise InputError(f"{options.output}: expected a name that ends in .safetensors")

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
+from asccl_jax.buckets import AnyPath, remote_address
 from asccl_jax.errors import InputError
-from asccl_jax.remote_folder import AnyPath, remote_address
 
 __all__ = [
     "ITEMS",

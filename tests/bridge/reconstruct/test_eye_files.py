@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from asccl_jax.geometry.polygon import polygon_mask
+from asccl_jax.image.polygon import polygon_mask
 from DECA_torch_bridge.reconstruct.eye_files import eye_rows
 
 

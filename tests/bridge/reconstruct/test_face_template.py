@@ -1,6 +1,6 @@
 import numpy as np
 
-from asccl_jax.geometry.affine import moved
+from asccl_jax.image.warping import moved
 from DECA_torch_bridge.reconstruct.face_template import TEMPLATE, alignment_matrices
 
 

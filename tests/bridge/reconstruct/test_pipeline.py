@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from asccl_jax.data.codes import CodeDict
-from asccl_jax.data.dataset_reader import open_records, verify_dataset
+from asccl_jax.data.dataset import open_records, verify_dataset
 from asccl_jax.data.manifest import read_manifest
 from asccl_jax.data.schema import FrameRecord, RenderRecord
-from asccl_jax.data.sole_writer import sole_writer
+from asccl_jax.work import sole_writer
 from DECA_torch_bridge.__main__ import main
 from DECA_torch_bridge.reconstruct.clip_step import ClipTask
 from DECA_torch_bridge.reconstruct.folders import read_subject

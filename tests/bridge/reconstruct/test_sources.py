@@ -5,9 +5,9 @@ import shutil
 import pytest
 
 from asccl_jax.data import records
-from asccl_jax.data.dataset_writer import begin_dataset, finish_dataset, write_frame_shard
+from asccl_jax.data.dataset import begin_dataset, finish_dataset, write_frame_shard
 from asccl_jax.data.manifest import Manifest
-from data_prep.clips import Clip
+from data_prep.media.clips import Clip
 from DECA_torch_bridge.reconstruct.inputs import InputClip
 from DECA_torch_bridge.reconstruct.settings import TrackSettings
 from DECA_torch_bridge.reconstruct.sources import read_source

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from data_prep.decode import BrokenMediaError
+from data_prep.media.decode import BrokenMediaError
 from DECA_torch_bridge.reconstruct.inputs import find_inputs
 from DECA_torch_bridge.reconstruct.settings import Reconstruction, TrackSettings
 from DECA_torch_bridge.reconstruct.track_step import Track, TrackTask
 from DECA_torch_bridge.reconstruct.work import WorkFolder
 from DECA_torch_bridge.video.reconstruct_options import ReconstructOptions
 from tests.data_prep.tiny_media import write_landmarks, write_video
-from tests.test_file_names import NAMES
+from tests.test_paths import NAMES
 
 
 def track_task(video, work, **options):

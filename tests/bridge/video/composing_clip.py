@@ -8,10 +8,10 @@ import av
 import numpy as np
 from PIL import Image
 
-from asccl_jax.data.track_list import clip_file_name
-from asccl_jax.geometry.affine import moved
-from asccl_jax.geometry.face_outline import face_outline
-from data_prep.decode import read_frames
+from asccl_jax.data.tracks import clip_file_name
+from asccl_jax.image.polygon import face_outline
+from asccl_jax.image.warping import moved
+from data_prep.media.decode import read_frames
 from DECA_torch_bridge.reconstruct.face_template import TEMPLATE, alignment_matrices
 from DECA_torch_bridge.reconstruct.pictures import warped
 from DECA_torch_bridge.reconstruct.track_step import Track

@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import struct
 
-from asccl_jax import cli, saved_manipulator, saved_renderer
+from asccl_jax import cli, weights
 from asccl_jax.models.manipulator import Manipulator
 
 _MOUTH = slice(0.70, 0.86), slice(0.38, 0.62)
@@ -48,7 +48,7 @@ class BrightRenderer:
 
 
 def main(words):
-    manipulator, renderer = saved_manipulator.load_manipulator, saved_renderer.load_renderer
+    manipulator, renderer = weights.load_manipulator, weights.load_renderer
 
     def load_manipulator(path):
         real = manipulator(path)
@@ -58,7 +58,7 @@ def main(words):
         real = renderer(path)
         return BrightRenderer({"generator": real.params["generator"]}, real.settings)
 
-    saved_manipulator.load_manipulator, saved_renderer.load_renderer = load_manipulator, load_renderer
+    weights.load_manipulator, weights.load_renderer = load_manipulator, load_renderer
     return cli.main(words)
 
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.synthetic.actors import ActorSetSettings, plan_actors
-from data_prep.synthetic.clips import write_clip
+from data_prep.synthetic.clips import ActorSetSettings, plan_actors, write_clip
 
 FACELESS = (6, 7)
 

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asccl_jax.data.dataset_writer import begin_dataset
+from asccl_jax.data.dataset import begin_dataset
 from asccl_jax.models.manipulator import Manipulator
 from asccl_jax.models.renderer import Renderer
-from asccl_jax.saved_manipulator import save_manipulator
-from asccl_jax.saved_renderer import save_renderer
-from data_prep.decode import read_frames
+from asccl_jax.weights import save_manipulator, save_renderer
+from data_prep.media.decode import read_frames
 from DECA_torch_bridge.reconstruct.pictures import warped
 from DECA_torch_bridge.video.command import main
 from DECA_torch_bridge.video.trained_networks import person_remark
@@ -24,14 +23,17 @@ from tests.data.painted_clips import write_records
 from tests.data_prep.tiny_media import write_landmarks, write_video
 from tests.models import tiny_manipulator, tiny_renderer
 
-MANIPULATOR = dataclasses.replace(tiny_manipulator.TINY, coefficients=51)
+MANIPULATOR = dataclasses.replace(tiny_manipulator.TINY_MANIPULATOR, coefficients=51)
 
 
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
     path = tmp_path_factory.mktemp("networks")
-    save_manipulator(path / "manipulator", Manipulator(tiny_manipulator.drawn_networks(MANIPULATOR), MANIPULATOR))
-    save_renderer(path / "renderer", Renderer(tiny_renderer.drawn_networks(tiny_renderer.TINY), tiny_renderer.TINY))
+    save_manipulator(path / "manipulator", Manipulator(tiny_manipulator.drawn_manipulator(MANIPULATOR), MANIPULATOR))
+    save_renderer(
+        path / "renderer",
+        Renderer(tiny_renderer.drawn_renderer(tiny_renderer.TINY_RENDERER), tiny_renderer.TINY_RENDERER),
+    )
     return path
 
 

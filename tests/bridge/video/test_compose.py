@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from asccl_jax.geometry.affine import inverse, moved
-from asccl_jax.geometry.blending import blend_pyramids, inner_mask
-from asccl_jax.geometry.face_outline import face_outline
+from asccl_jax.image.blending import blend_pyramids, inner_mask
+from asccl_jax.image.polygon import face_outline
+from asccl_jax.image.warping import inverse_affine, moved
 from DECA_torch_bridge.reconstruct.face_template import alignment_matrices
 from DECA_torch_bridge.video.compose import RenderedFace, aligned_at, blending_box, compose, mixed_change
 from DECA_torch_bridge.video.yuv_picture import YuvPicture
@@ -109,7 +109,7 @@ def test_a_face_partly_or_all_outside_the_frame_works_up_to_the_border(shift):
     compose(picture, face)
     change = (picture.rgb() - before).mean(axis=-1)
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
-    middle = moved(np.array([[127.5, 140.0]]), inverse(face.align))[0]
+    middle = moved(np.array([[127.5, 140.0]]), inverse_affine(face.align))[0]
     inside = np.hypot(x - middle[0], y - middle[1]) < 0.25 * np.ptp(landmarks[:, 0])
     if abs(shift[0]) == 2000:
         assert not change.any()
@@ -124,11 +124,11 @@ def test_the_box_is_as_large_as_the_aligned_picture_and_starts_on_even_pixels():
     left, top, right, bottom = blending_box(align)
     assert {left % 2, top % 2, right % 2, bottom % 2} == {0}
     assert right - left == bottom - top == pytest.approx(0.7 * 256, abs=2)
-    middle = moved(np.array([[127.5, 127.5]]), inverse(align))[0] + 0.5
+    middle = moved(np.array([[127.5, 127.5]]), inverse_affine(align))[0] + 0.5
     np.testing.assert_allclose([(left + right) / 2, (top + bottom) / 2], middle, atol=1)
 
 
 def test_an_aligned_pictures_corners_stay_its_corners_at_another_size():
     align = alignment_matrices(face_landmarks(1))[0]
-    corners = moved(np.array([[-0.5, -0.5], [255.5, 255.5]]), inverse(align))
+    corners = moved(np.array([[-0.5, -0.5], [255.5, 255.5]]), inverse_affine(align))
     np.testing.assert_allclose(moved(corners, aligned_at(align, 64)), [[-0.5, -0.5], [63.5, 63.5]], atol=1e-9)

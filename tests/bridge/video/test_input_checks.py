@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from asccl_jax.errors import InputError
-from data_prep.decode import read_frames
+from data_prep.media.decode import read_frames
 from data_prep.synthetic.people import sample_person
-from data_prep.synthetic.performance import act
-from data_prep.synthetic.renderer import Renderer
-from data_prep.synthetic.speech import deliver, make_sentence
+from data_prep.synthetic.person_renderer import Renderer
+from data_prep.synthetic.speech import act, deliver, make_sentence
 from DECA_torch_bridge.video import input_checks
 from DECA_torch_bridge.video.input_checks import check_disk, check_sound, check_video
 from DECA_torch_bridge.video.scene_cuts import SceneCuts

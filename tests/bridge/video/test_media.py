@@ -12,7 +12,7 @@ import pytest
 from av.stream import Disposition
 
 from asccl_jax.errors import InputError, WriteError
-from data_prep.decode import read_sound
+from data_prep.media.decode import read_sound
 from DECA_torch_bridge.video.media import MarkedVideoWriter, open_video, probe_video
 from DECA_torch_bridge.video.yuv_picture import YuvPicture
 from tests.bridge.video.composing_clip import (
@@ -264,7 +264,7 @@ import itertools, sys
 from fractions import Fraction
 from pathlib import Path
 import numpy as np
-from data_prep.decode import read_sound
+from data_prep.media.decode import read_sound
 from DECA_torch_bridge.video.media import MarkedVideoWriter
 from DECA_torch_bridge.video.yuv_picture import YuvPicture
 noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3)).astype(np.uint8)

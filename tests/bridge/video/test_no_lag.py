@@ -6,19 +6,18 @@ import sys
 import numpy as np
 import pytest
 
-from asccl_jax.evals.lip_landmarks import lag_frames, mouth_correlation, mouth_opening
 from asccl_jax.models.manipulator import Manipulator
 from asccl_jax.models.renderer import Renderer
-from asccl_jax.saved_manipulator import save_manipulator
-from asccl_jax.saved_renderer import save_renderer
-from data_prep.decode import read_frames
+from asccl_jax.weights import save_manipulator, save_renderer
+from data_prep.evaluate.lip_landmarks import lag_frames, mouth_correlation, mouth_opening
+from data_prep.media.decode import read_frames
 from DECA_torch_bridge.reconstruct.pictures import warped
 from DECA_torch_bridge.video.command import main
 from DECA_torch_bridge.video.stages import Manipulation
 from tests.bridge.video.talking_clip import write_talking_clip
 from tests.models import tiny_manipulator, tiny_renderer
 
-MANIPULATOR = dataclasses.replace(tiny_manipulator.TINY, coefficients=51)
+MANIPULATOR = dataclasses.replace(tiny_manipulator.TINY_MANIPULATOR, coefficients=51)
 CHEEKS = slice(120, 150), slice(100, 156)
 
 
@@ -26,8 +25,13 @@ CHEEKS = slice(120, 150), slice(100, 156)
 def test_a_result_shows_the_sources_mouth_without_lag(tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
     talk = write_talking_clip(tmp_path)
-    save_manipulator(tmp_path / "manipulator", Manipulator(tiny_manipulator.drawn_networks(MANIPULATOR), MANIPULATOR))
-    save_renderer(tmp_path / "renderer", Renderer(tiny_renderer.drawn_networks(tiny_renderer.TINY), tiny_renderer.TINY))
+    save_manipulator(
+        tmp_path / "manipulator", Manipulator(tiny_manipulator.drawn_manipulator(MANIPULATOR), MANIPULATOR)
+    )
+    save_renderer(
+        tmp_path / "renderer",
+        Renderer(tiny_renderer.drawn_renderer(tiny_renderer.TINY_RENDERER), tiny_renderer.TINY_RENDERER),
+    )
     for name in ("_edit", "_render"):
         monkeypatch.setattr(Manipulation, name, with_copying_networks(getattr(Manipulation, name)))
     output, work = tmp_path / "happy.mp4", tmp_path / "work"

@@ -4,7 +4,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from data_prep.decode import read_frames
+from data_prep.media.decode import read_frames
 from DECA_torch_bridge.video.side_by_side import main
 from tests.data_prep.tiny_media import picture, voice, write_video
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from asccl_jax.data.growing_folder import file_facts
 from asccl_jax.errors import InputError
+from asccl_jax.work import file_facts
 from DECA_torch_bridge.video import child_process
 from DECA_torch_bridge.video.child_process import ChildError, Stopped, ending_on_signals, run_child
 from DECA_torch_bridge.video.stage_runs import Stage, StageOutcome, WorkFolder, outcome_table, run_stages

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from asccl_jax.models.renderer import Renderer
-from asccl_jax.saved_renderer import load_renderer, save_renderer
+from asccl_jax.weights import load_renderer, save_renderer
 from DECA_torch_bridge.video import train_command
 from DECA_torch_bridge.video.reconstruct_options import ReconstructOptions
 from DECA_torch_bridge.video.train_command import main
 from tests.bridge.video.talking_clip import write_talking_clip
 from tests.data_prep.tiny_media import write_landmarks, write_video
-from tests.models.tiny_renderer import TINY, drawn_networks
+from tests.models.tiny_renderer import TINY_RENDERER, drawn_renderer
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_words_of_the_user_come_last(tmp_path):
 
 
 def test_fine_tuning_takes_the_sizes_of_what_it_starts_from(tmp_path):
-    save_renderer(tmp_path / "many", Renderer(drawn_networks(TINY), TINY))
+    save_renderer(tmp_path / "many", Renderer(drawn_renderer(TINY_RENDERER), TINY_RENDERER))
     (_, train) = stages(tmp_path, from_renderer=tmp_path / "many")
     assert f"--config.init_from={tmp_path / 'many'}" in train.words
     assert {"--config.model.image_size=32", "--config.model.generator_width=4", "--config.epochs=15"} <= set(

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from data_prep.decode import read_frames
+from data_prep.media.decode import read_frames
 from DECA_torch_bridge.video.media import open_video
 from DECA_torch_bridge.video.yuv_picture import YuvPicture
 from tests.bridge.video.composing_clip import SIZE, scene, write_scene

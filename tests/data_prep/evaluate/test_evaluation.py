@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asccl_jax.data.test_speakers import write_speakers
+from asccl_jax.data.hold_outs import write_speakers
 from asccl_jax.errors import InputError
-from asccl_jax.evals.video_metrics import METRICS
-from asccl_jax.evals.video_report import to_text
 from data_prep.evaluate import command, lip_sync_scores, video_features
 from data_prep.evaluate.evaluation import evaluate
 from data_prep.evaluate.evaluation_run import EvaluationSettings
@@ -19,7 +17,9 @@ from data_prep.evaluate.inputs import read_clips
 from data_prep.evaluate.landmark_sources import LandmarkFinder
 from data_prep.evaluate.score_cache import Fingerprints
 from data_prep.evaluate.video_features import frame_chunks
-from data_prep.landmarks import LandmarkSettings
+from data_prep.evaluate.video_metrics import METRICS
+from data_prep.evaluate.video_report import to_text
+from data_prep.media.landmarks import LandmarkSettings
 from tests.data_prep.evaluate.tiny_clips import brightness_networks, course, face, write_clip, write_list
 
 

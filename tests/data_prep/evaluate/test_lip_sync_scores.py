@@ -3,15 +3,21 @@
 import numpy as np
 import pytest
 
-from asccl_jax.evals.lip_crops import aligned_face_crops, face_boxes, nearest_frames, syncnet_crops
-from asccl_jax.evals.lip_sync import lip_sync_of_clip, sound_columns
-from data_prep.decode import SAMPLE_RATE, Sound, read_frames, read_sound
 from data_prep.evaluate import lip_sync_scores as tested
 from data_prep.evaluate.inputs import read_clips
 from data_prep.evaluate.landmark_sources import LandmarkFinder
+from data_prep.evaluate.lip_sync import (
+    aligned_face_crops,
+    face_boxes,
+    lip_sync_of_clip,
+    nearest_frames,
+    sound_columns,
+    syncnet_crops,
+)
 from data_prep.evaluate.score_cache import Fingerprints, ScoreCache
 from data_prep.evaluate.video_features import read_features
-from data_prep.landmarks import LandmarkSettings
+from data_prep.media.decode import SAMPLE_RATE, Sound, read_frames, read_sound
+from data_prep.media.landmarks import LandmarkSettings
 from tests.data_prep.evaluate.tiny_clips import brightness_networks, write_clip
 
 FRAMES = 40

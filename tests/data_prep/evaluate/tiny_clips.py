@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from data_prep.evaluate.face_networks import FaceNetworks, SyncNetwork
-from data_prep.evaluate.video_features import FeaturePart
+from data_prep.evaluate.video_features import FaceNetworks, FeaturePart, SyncNetwork
 from tests.data_prep.tiny_media import voice, write_table, write_video
 
 SIZE = 64

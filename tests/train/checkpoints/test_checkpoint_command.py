@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asccl_jax.frozen_metric import FrozenMetric, load_metric, save_metric
 from asccl_jax.settings import MetricSettings
 from asccl_jax.train.checkpoints.checkpoint import Checkpoints
 from asccl_jax.train.checkpoints.checkpoint_command import main
 from asccl_jax.types import TrainState
+from asccl_jax.weights import FrozenMetric, load_metric, save_metric
 from tests.tasks.drawn import drawn_variables
 
 ROOT = Path(__file__).parents[3]

@@ -1,1 +1,0 @@
-"""Geometry of heads: FLAME, camera, a differentiable rasteriser, and the shape images that the metric compares."""

@@ -1,0 +1,1 @@
+"""The head in JAX: posed, drawn, and where its mouth and eyes are."""

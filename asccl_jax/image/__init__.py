@@ -1,0 +1,1 @@
+"""Pictures as arrays: warped, resized, cut to the face, blended."""

@@ -1,1 +1,0 @@
-"""Recipes: from the words of a command and a config to all that a run is made of."""

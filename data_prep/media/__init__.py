@@ -1,0 +1,1 @@
+"""Pictures, sound and landmarks of clips: found, decoded, cut, encoded."""

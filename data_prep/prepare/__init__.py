@@ -1,0 +1,1 @@
+"""Videos to records: clips prepared, paired by their sound, written as shards."""
