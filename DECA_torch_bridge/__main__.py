@@ -34,19 +34,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = words
     if name == "precompute":
-        from DECA_torch_bridge.reconstruct.command import main as precompute
+        from data_prep.reconstruct.reconstruct_command import main as precompute
 
         return precompute(rest)
     if name == "render":
-        from DECA_torch_bridge.render_command import main as render
+        from data_prep.reconstruct.render_files import main as render
 
         return render(rest)
     if name == "edit":
-        from DECA_torch_bridge.edit_command import main as edit
+        from data_prep.reconstruct.edit_command import main as edit
 
         return edit(rest)
     if name == "import-tracks":
-        from DECA_torch_bridge.import_tracks import main as import_tracks
+        from data_prep.head_fit.import_tracks import main as import_tracks
 
         return import_tracks(rest)
     raise InputError(f"unknown command {name!r}: expected precompute, render, edit or import-tracks")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from asccl_jax.convert.face_network_entries import arcface_of_keys, face_variables
 from asccl_jax.convert.manipulator_entries import (
-    settings_from_state_dicts,
+    manipulator_settings,
     state_dicts_from_variables,
     variables_from_state_dicts,
 )
@@ -19,17 +22,206 @@ from asccl_jax.convert.metric_entries import (
     settings_from_state_dict,
     state_dict_from_flax,
 )
+from asccl_jax.convert.renderer_entries import (
+    FILE_NAMES,
+    params_from_state_dicts,
+    renderer_settings,
+    state_dicts_from_params,
+    vgg_from_state_dict,
+)
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.models.correlation import FrozenMetric
 from asccl_jax.models.manipulator import NETWORKS
+from asccl_jax.models.vgg import Vgg
 from asccl_jax.settings import MetricSettings
-from asccl_jax.weights import Manipulator, load_manipulator, load_metric, save_manipulator, save_metric
+from asccl_jax.weights import (
+    FACE_NETWORK_FILES,
+    FaceNetwork,
+    Manipulator,
+    Renderer,
+    face_module,
+    load_manipulator,
+    load_metric,
+    load_renderer,
+    module_settings,
+    save_face_network,
+    save_manipulator,
+    save_metric,
+    save_renderer,
+    save_vgg,
+)
 from asccl_jax.work import require_writable_file
-from DECA_torch_bridge.convert_face_networks import add_face_networks
-from DECA_torch_bridge.convert_renderer import add_renderer, add_vgg
 from DECA_torch_bridge.state_dict import read_state_dict, read_state_dicts, write_state_dict, write_state_dicts
 
-__all__ = ["main"]
+__all__ = [
+    "add_face_networks",
+    "add_renderer",
+    "add_vgg",
+    "check_target",
+    "main",
+]
+
+# `asccl convert renderer` and `asccl convert vgg19`: a renderer's published files, and torchvision's VGG-19.
+
+_RENDERER_EXAMPLES = """
+PyTorch's side is a directory of EPOCH_net_G.pth, EPOCH_net_D.pth, EPOCH_net_Dm.pth (and EPOCH_net_De.pth), or the _G
+file of one; of a directory with several epochs "latest" is taken, else the highest. The other side is a renderer of
+this project, or the working directory of a training run, of which the best checkpoint is taken.
+
+examples:
+  asccl convert renderer checkpoints/actor renderer/                     a renderer trained by the published code
+  asccl convert renderer checkpoints/meta/15_net_G.pth meta/             the meta-renderer; train on with init_from
+  asccl convert renderer runs/renderer actor/                            for the published code: actor/latest_net_*.pth
+"""
+_FILE = re.compile(r"(.+)_net_G\.pth")
+
+
+def add_renderer(kinds: argparse._SubParsersAction) -> None:
+    """Adds `convert renderer` to the kinds of networks."""
+    parser = kinds.add_parser(
+        "renderer",
+        help="a neural renderer: generator and discriminators",
+        description="Convert a neural renderer from PyTorch to Flax or back.",
+        epilog=_RENDERER_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=_convert_renderer)
+    parser.add_argument("source", metavar="IN", type=Path, help="a directory, or one EPOCH_net_G.pth of it")
+    parser.add_argument("target", metavar="OUT", type=Path, help="a directory to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace what OUT holds of the kind that is written")
+    reading = parser.add_argument_group("what a .pth does not say")
+    reading.add_argument("--image-size", type=int, metavar="PX", help="side of its frames (default: 256)")
+    reading.add_argument("--roi-size", type=int, metavar="PX", help="side of the mouth's region (default: 72)")
+
+
+def add_vgg(kinds: argparse._SubParsersAction) -> None:
+    """Adds `convert vgg19` to the kinds of networks."""
+    parser = kinds.add_parser(
+        "vgg19",
+        help="torchvision's VGG-19, for the perceptual loss of the renderer",
+        description="Convert the convolutions of torchvision's VGG-19 from PyTorch to Flax.",
+    )
+    parser.set_defaults(run=_convert_vgg)
+    parser.add_argument("source", metavar="IN", type=Path, help="torchvision's .pth file")
+    parser.add_argument("target", metavar="OUT", type=Path, help="a directory to make")
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT where it exists")
+
+
+def _convert_vgg(options: argparse.Namespace) -> int:
+    check_target(options, "vgg19")
+    state_dict = read_state_dict(options.source)
+    try:
+        vgg = Vgg(vgg_from_state_dict(state_dict))
+    except InputError as error:
+        raise InputError(f"{options.source}: {error}") from error
+    save_vgg(options.target, vgg)
+    sys.stdout.write(f"{options.target}: written; the convolutions up to relu5_1\n")
+    return 0
+
+
+def _convert_renderer(options: argparse.Namespace) -> int:
+    files = _published_files(options.source)
+    lines = _from_pytorch(options, files) if files else _to_pytorch(options)
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    return 0
+
+
+def check_target(options: argparse.Namespace, kind: str) -> None:
+    """Raises an `InputError` if what is to be written exists, unless it is of this kind and may be overwritten."""
+    if options.target.exists() and not options.overwrite:
+        raise InputError(f"{options.target}: exists already; choose another name or add --overwrite")
+    if options.target.exists() and not (options.target / f"{kind}.json").is_file():
+        raise InputError(f"{options.target}: what is no {kind} is never replaced; choose another name")
+
+
+def _published_files(source: Path) -> dict[str, Path]:
+    """Returns the published files by network; none if the source is a renderer of this project.
+
+    Raises:
+      InputError: Neither the one nor the other.
+    """
+    if source.is_dir():
+        epochs = [match[1] for file in source.iterdir() if (match := _FILE.fullmatch(file.name))]
+        if not epochs:
+            return {}
+        epoch = "latest" if "latest" in epochs else max(epochs, key=lambda name: (name.isdecimal(), len(name), name))
+        directory = source
+    else:
+        match = _FILE.fullmatch(source.name)
+        if match is None:
+            raise InputError(f"{source}: expected a directory, or a file EPOCH_net_G.pth")
+        epoch, directory = match[1], source.parent
+    files = {name: directory / f"{epoch}_net_{short}.pth" for name, short in FILE_NAMES.items()}
+    # The generator and the discriminator of whole frames are always there: their absence is an error on reading.
+    return {name: file for name, file in files.items() if name in ("generator", "discriminator") or file.exists()}
+
+
+def _from_pytorch(options: argparse.Namespace, files: dict[str, Path]) -> list[str]:
+    check_target(options, "renderer")
+    state_dicts = {name: read_state_dict(file) for name, file in files.items()}
+    given = {"image_size": options.image_size, "roi_size": options.roi_size}
+    try:
+        settings = renderer_settings(state_dicts, **{name: value for name, value in given.items() if value is not None})
+        params = params_from_state_dicts(state_dicts, settings)
+    except InputError as error:
+        raise InputError(f"{files['generator']} and its like: {error}") from error
+    save_renderer(options.target, Renderer(params, settings))
+    return [
+        f"read: {', '.join(str(file) for file in files.values())}",
+        f"{options.target}: written; frames of {settings.image_size} pixels, regions of {settings.roi_size}",
+    ]
+
+
+def _to_pytorch(options: argparse.Namespace) -> list[str]:
+    if options.image_size is not None or options.roi_size is not None:
+        raise InputError(f"--image-size, --roi-size: only for reading a .pth; {options.source} has its own settings")
+    renderer = load_renderer(options.source)
+    files = {name: options.target / f"latest_net_{short}.pth" for name, short in FILE_NAMES.items()}
+    there = [file for file in files.values() if file.exists()]
+    if there and not options.overwrite:
+        raise InputError(f"{there[0]}: exists already; choose another directory or add --overwrite")
+    options.target.mkdir(parents=True, exist_ok=True)
+    state_dicts = state_dicts_from_params(renderer.params, renderer.settings)
+    for name, arrays in state_dicts.items():
+        write_state_dict(files[name], arrays)
+    return [f"{files[name]}: written" for name in state_dicts]
+
+
+# `asccl convert resnet-face|efficient-face|arcface|syncnet`: the published files of the networks that score faces.
+
+
+def add_face_networks(kinds: argparse._SubParsersAction) -> None:
+    """Adds `convert resnet-face` and its like to the kinds of networks."""
+    for name, (file, origin, purpose) in FACE_NETWORK_FILES.items():
+        parser = kinds.add_parser(
+            name,
+            help=f"{file}, for `asccl evaluate`",
+            description=f"Convert {file} from PyTorch to Flax. It serves {purpose}. Get it from {origin}.",
+        )
+        parser.set_defaults(run=_convert)
+        parser.add_argument("source", metavar="FILE", type=Path, help=f"{file}, whatever it is called now")
+        parser.add_argument("target", metavar="DIR", type=Path, help="a directory to make")
+        parser.add_argument("--overwrite", action="store_true", help="replace DIR where it exists")
+
+
+def _convert(options: argparse.Namespace) -> int:
+    name = options.kind
+    check_target(options, name)
+    state_dict = read_state_dict(options.source)
+    try:
+        module = arcface_of_keys(state_dict) if name == "arcface" else face_module(name)
+        variables = face_variables(module, state_dict)
+    except InputError as error:
+        raise InputError(f"{options.source}: {error}") from error
+    with options.source.open("rb") as file:
+        file_hash = hashlib.file_digest(file, "sha256").hexdigest()
+    save_face_network(options.target, FaceNetwork(name, variables, module_settings(module), file_hash))
+    sys.stdout.write(
+        f"{options.source}: {len(state_dict)} tensors, SHA-256 {file_hash}\n"
+        f"{options.target}: written; it serves {FACE_NETWORK_FILES[name].purpose}\n"
+    )
+    return 0
+
 
 _PYTORCH_SUFFIXES = (".pth", ".pt", ".tar")
 _READ_OPTIONS = ("compat", "channel_order", "image_size", "seed", "stage_blocks", "stage_widths")
@@ -196,7 +388,7 @@ def _metric_to_pytorch(options: argparse.Namespace) -> list[str]:
 def _manipulator_from_pytorch(options: argparse.Namespace) -> list[str]:
     state_dicts = read_state_dicts(options.source)
     try:
-        settings = settings_from_state_dicts(state_dicts)
+        settings = manipulator_settings(state_dicts)
         variables = variables_from_state_dicts(state_dicts, settings)
     except InputError as error:
         raise InputError(f"{options.source}: {error}") from error

@@ -6,25 +6,156 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
-from asccl_jax.head.drawing_rules import DEPTH_OFFSET
+from asccl_jax.head.drawing_rules import DEPTH_OFFSET, LEAST_NORMAL
+from data_prep.head_fit.head_assets import HeadAssets
 from data_prep.head_fit.head_drawing import Renderer, Renders, nmfc_colours
 from data_prep.head_fit.view import View
-from DECA_torch_bridge.camera import place_in_picture, to_image_space
-from DECA_torch_bridge.detail_decoder import DetailDecoder
-from DECA_torch_bridge.displacement import detail_normals, displace
-from DECA_torch_bridge.flame import Flame, FlameOutput
-from DECA_torch_bridge.head_assets import HeadAssets
+from DECA_torch_bridge.deca_model import DetailDecoder
+from DECA_torch_bridge.flame import Flame, FlameOutput, place_in_picture, to_image_space
 from DECA_torch_bridge.raster import Fragments, NumbaRasteriser, Rasteriser, TorchRasteriser, interpolate
 from DECA_torch_bridge.shading import NumbaShader, Shader, TorchShader, texture_grid, texture_image
-from DECA_torch_bridge.texture_space import TextureSpace
-from DECA_torch_bridge.vertex_normals import vertex_normals
 
-__all__ = ["TorchRenderer", "fastest_backend"]
+__all__ = [
+    "TEXTURE_SIZE",
+    "TextureSpace",
+    "TorchRenderer",
+    "detail_normals",
+    "displace",
+    "fastest_backend",
+    "grid_faces",
+    "vertex_normals",
+]
+
+# Wrinkles: displacement along the normal in texture space, turned into normals of the finer surface.
+
+# Texels at the borders that belong to no triangle, as DECA's own grid leaves them.
+_COLUMNS_LEFT_OUT = 2
+_ROWS_LEFT_OUT = 5
+
+
+def displace(
+    positions: Float[Tensor, "b s s 3"],
+    normals: Float[Tensor, "b s s 3"],
+    decoded: Float[Tensor, "b s s"],
+    fixed: Float[Tensor, "s s"],
+) -> Float[Tensor, "b s s 3"]:
+    """Returns the finer surface, a point per texel.
+
+    Args:
+      positions: Surface of the head by texel, metres.
+      normals: Its normals.
+      decoded: Metres along them, of each face: the detail decoder's, where it counts.
+      fixed: Metres along them that every face has.
+    """
+    return positions + decoded[..., None] * normals + fixed[..., None] * normals
+
+
+def grid_faces(size: int) -> Int[Tensor, "f 3"]:
+    """Returns the triangles between texels (row-major numbers) of the finer surface, two a square, row by row."""
+    rows = torch.arange(_ROWS_LEFT_OUT, size - _ROWS_LEFT_OUT - 1)[None, :, None]
+    columns = torch.arange(_COLUMNS_LEFT_OUT, size - _COLUMNS_LEFT_OUT - 1)[:, None, None]
+    corner = rows * size + columns
+    upper = torch.cat([corner, corner + size, corner + 1], dim=-1)
+    lower = torch.cat([corner + 1, corner + size, corner + size + 1], dim=-1)
+    return torch.stack([upper, lower], dim=2).reshape(-1, 3)
+
+
+def detail_normals(surface: Float[Tensor, "b s s 3"]) -> Float[Tensor, "b s s 3"]:
+    """Returns unit normals of a surface given by texel, those of the triangles of `grid_faces`; 0 outside them."""
+    rows = slice(_ROWS_LEFT_OUT, surface.shape[1] - _ROWS_LEFT_OUT)
+    columns = slice(_COLUMNS_LEFT_OUT, surface.shape[2] - _COLUMNS_LEFT_OUT)
+    inner = surface[:, rows, columns]
+    here, right = inner[:, :-1, :-1], inner[:, :-1, 1:]
+    below, across = inner[:, 1:, :-1], inner[:, 1:, 1:]
+    upper = torch.linalg.cross(below - here, right - here, dim=-1)
+    lower = torch.linalg.cross(below - right, across - right, dim=-1)
+    # Each triangle counts at its three corners; padding shifts it there (columns first, then rows).
+    total = sum(
+        functional.pad(triangle, (0, 0, column, 1 - column, row, 1 - row))
+        for triangle, places in ((upper, ((0, 0), (1, 0), (0, 1))), (lower, ((0, 1), (1, 0), (1, 1))))
+        for row, column in places
+    )
+    assert isinstance(total, Tensor)
+    unit = total / total.norm(dim=-1, keepdim=True).clamp(min=LEAST_NORMAL)
+    margins = (0, 0, _COLUMNS_LEFT_OUT, _COLUMNS_LEFT_OUT, _ROWS_LEFT_OUT, _ROWS_LEFT_OUT)
+    return functional.pad(unit, margins)
+
+
+# Texture space: the head's surface laid out flat, rasterised once and kept.
+
+TEXTURE_SIZE = 256
+
+
+class TextureSpace(nn.Module):
+    """Which triangle covers each texel; the same for every head, whatever its pose.
+
+    Attributes:
+      positions: Texture coordinates as -1..1, rows downward.
+      faces: Triangles of `positions`, in the order of the mesh's.
+
+    Args:
+      uv: Texture coordinates, 0..1, v upward.
+      uv_faces: Triangles of texture space.
+      size: Side of the square of texels.
+      rasteriser: Used once, here.
+    """
+
+    positions: Tensor
+    faces: Tensor
+
+    def __init__(
+        self,
+        uv: Float[np.ndarray, "m 2"],
+        uv_faces: Int[np.ndarray, "f 3"],
+        *,
+        size: int = TEXTURE_SIZE,
+        rasteriser: Rasteriser | None = None,
+    ) -> None:
+        super().__init__()
+        self.size = size
+        u, v = np.array(uv, np.float32).T
+        positions = torch.from_numpy(np.stack([u * 2 - 1, -(v * 2 - 1)], axis=1))
+        faces = torch.from_numpy(np.array(uv_faces, np.int64))
+        flat = torch.cat([positions, torch.ones(len(positions), 1)], dim=1)[None]
+        fragments = (rasteriser or TorchRasteriser())(flat, faces, size)
+        self.register_buffer("positions", positions, persistent=False)
+        self.register_buffer("faces", faces, persistent=False)
+        for name, value in fragments._asdict().items():
+            self.register_buffer(f"_{name}", value, persistent=False)
+
+    @property
+    def fragments(self) -> Fragments:
+        """What each texel sees."""
+        return Fragments(*(self.get_buffer(f"_{name}") for name in Fragments._fields))
+
+    def spread(self, attributes: Float[Tensor, "b n k"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "b s s k"]:
+        """Returns vertex attributes laid out in texture space (the published `world2uv`), 0 where no triangle is."""
+        batch = len(attributes)
+        fragments = Fragments(*(value.expand(batch, *value.shape[1:]) for value in self.fragments))
+        return interpolate(fragments, faces, attributes)
+
+
+# Unit normals at the vertices of a mesh.
+
+
+def vertex_normals(vertices: Float[Tensor, "b n 3"], faces: Int[Tensor, "f 3"]) -> Float[Tensor, "b n 3"]:
+    """Returns sums of the adjacent faces' normals, larger faces counting more, divided by max(norm, 1e-6).
+
+    Each corner takes the cross product of its own two edges; the three differ by rounding only.
+    """
+    corners = [vertices[:, faces[:, corner]] for corner in range(3)]
+    normals = torch.zeros_like(vertices)
+    for corner in (1, 2, 0):
+        here, following, previous = (corners[(corner + step) % 3] for step in range(3))
+        product = torch.linalg.cross(following - here, previous - here, dim=-1)
+        normals = normals.index_add(1, faces[:, corner], product)
+    return normals / normals.norm(dim=-1, keepdim=True).clamp(min=LEAST_NORMAL)
 
 
 class _Surface(NamedTuple):

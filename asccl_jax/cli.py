@@ -40,25 +40,27 @@ COMMANDS: dict[str, Command] = {
     "assets": Command(
         "DECA_torch_bridge.assets_check", "check the head model's files, or write the built-in ones", "prep"
     ),
-    "reconstruct": Command("DECA_torch_bridge.reconstruct.command", "turn videos into code dicts and renders", "prep"),
+    "reconstruct": Command(
+        "data_prep.reconstruct.reconstruct_command", "turn videos into code dicts and renders", "prep"
+    ),
     "import-tracks": Command(
-        "DECA_torch_bridge.import_tracks", "turn published coefficient files into tracks to train on", "prep"
+        "data_prep.head_fit.import_tracks", "turn published coefficient files into tracks to train on", "prep"
     ),
-    "manipulate": Command("DECA_torch_bridge.video.command", "give the face in a video another emotion", "prep"),
-    "compose": Command("DECA_torch_bridge.video.compose_command", "lay rendered faces back into their video", "prep"),
-    "train-renderer": Command(
-        "DECA_torch_bridge.video.train_command", "train a renderer for the person in a video", "prep"
-    ),
+    "manipulate": Command("data_prep.video.manipulate", "give the face in a video another emotion", "prep"),
+    "compose": Command("data_prep.video.compose_command", "lay rendered faces back into their video", "prep"),
+    "train-renderer": Command("data_prep.video.train_renderer", "train a renderer for the person in a video", "prep"),
     "manipulate-coefficients": Command("asccl_jax.infer.manipulate_command", "give code dicts another emotion"),
     "evaluate-manipulator": Command(
         "asccl_jax.evals.evaluate_manipulator", "score trained manipulators against exact truth"
     ),
     "edit-conditioning": Command(
-        "DECA_torch_bridge.edit_command", "draw edited code dicts as the renderer's input", "prep"
+        "data_prep.reconstruct.edit_command", "draw edited code dicts as the renderer's input", "prep"
     ),
     "render": Command("asccl_jax.infer.render_command", "draw faces from what was reconstructed, edited or not"),
     "evaluate-renderer": Command("asccl_jax.evals.evaluate_renderer", "score trained renderers against true frames"),
-    "evaluate": Command("data_prep.evaluate.command", "score manipulated videos as the papers do, and more", "prep"),
+    "evaluate": Command(
+        "data_prep.evaluate.evaluate_command", "score manipulated videos as the papers do, and more", "prep"
+    ),
     "convert": Command("DECA_torch_bridge.convert", "convert weights between PyTorch and Flax", "bridge"),
     "bench": Command("asccl_jax.bench.__main__", "measure speed and memory"),
 }

@@ -15,9 +15,9 @@ from data_prep.media.landmarks import BACKENDS, LandmarkSettings
 from data_prep.media.layouts import LAYOUTS, named_speakers
 from data_prep.prepare.alignment import AlignmentSettings
 from data_prep.prepare.clip_records import ClipSettings
-from data_prep.prepare.pipeline import prepare
+from data_prep.prepare.preparation import prepare
 from data_prep.prepare.prepare_report import summarise
-from data_prep.prepare.settings import Preparation, RunnerSettings
+from data_prep.prepare.prepare_settings import Preparation, RunnerSettings
 
 __all__ = ["main"]
 

@@ -66,7 +66,7 @@ for emotion in "${emotions[@]}"; do
 done
 
 say "3/3 Side by side -> $place/side_by_side.mp4, $place/side_by_side.png"
-python -m DECA_torch_bridge.video.side_by_side "${shown[@]}" --output "$place/side_by_side.mp4" \
+python -m data_prep.video.side_by_side "${shown[@]}" --output "$place/side_by_side.mp4" \
   --sheet "$place/side_by_side.png"
 
 if [ "$place" = "$directory" ]; then
@@ -74,7 +74,7 @@ if [ "$place" = "$directory" ]; then
   for emotion in "${emotions[@]}"; do
     compared+=("$emotion=$place/fake/$emotion.mp4" "truth of $emotion=$actors/${clip/_neutral_/_${emotion}_}")
   done
-  python -m DECA_torch_bridge.video.side_by_side "${compared[@]}" --output "$place/beside_truth.mp4" \
+  python -m data_prep.video.side_by_side "${compared[@]}" --output "$place/beside_truth.mp4" \
     --sheet "$place/beside_truth.png" --columns 5
 fi
 

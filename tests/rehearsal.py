@@ -284,11 +284,11 @@ def _open_renders(rehearsal):
 
 def _read_tracks(rehearsal):
     """The first step of `asccl reconstruct RECORDS`, which reads every clip once."""
-    from DECA_torch_bridge.reconstruct.inputs import find_inputs
-    from DECA_torch_bridge.reconstruct.settings import Reconstruction
-    from DECA_torch_bridge.reconstruct.task_runs import run_tasks
-    from DECA_torch_bridge.reconstruct.track_step import TrackTask
-    from DECA_torch_bridge.reconstruct.work import WorkFolder
+    from data_prep.reconstruct.clip_inputs import find_inputs
+    from data_prep.reconstruct.reconstruct_settings import Reconstruction
+    from data_prep.reconstruct.task_runs import run_tasks
+    from data_prep.reconstruct.track_step import TrackTask
+    from data_prep.reconstruct.work import WorkFolder
 
     settings = Reconstruction(source=rehearsal.records, output=rehearsal.folder / "tracks")
     work = WorkFolder(settings.output)

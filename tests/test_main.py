@@ -24,9 +24,8 @@ from asccl_jax.train.recipes import plain_config
 from asccl_jax.types import TrainState
 from asccl_jax.weights import FrozenMetric, load_metric, save_metric
 from asccl_jax.work import sole_writer
+from data_prep.head_fit.head_assets import builtin_assets, export_head
 from data_prep.synthetic.tracks import TrackSetSettings, write_track_set
-from DECA_torch_bridge.head_assets import builtin_assets
-from DECA_torch_bridge.head_export import export_head
 from tests.faults.checkpoints import differing_arrays, newest_step
 from tests.launched import ROOT, cut_off, finish, losses
 from tests.tasks.drawn import drawn_variables

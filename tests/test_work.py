@@ -216,10 +216,10 @@ def _commands(output):
         "synthesise actors": ("data_prep.synthetic.__main__", ["actors", "--output", str(output)]),
         "synthesise tracks": ("data_prep.synthetic.__main__", ["tracks", "--output", str(output)]),
         "synthesise comparisons": ("data_prep.synthetic.__main__", ["comparisons", "--records", str(output)]),
-        "import-tracks": ("DECA_torch_bridge.import_tracks", [none, "--output", str(output)]),
+        "import-tracks": ("data_prep.head_fit.import_tracks", [none, "--output", str(output)]),
         "assets": ("DECA_torch_bridge.assets_check", ["write-builtin", str(output)]),
         "edit-conditioning": (
-            "DECA_torch_bridge.edit_command",
+            "data_prep.reconstruct.edit_command",
             [none, "--twins", "--output", str(output)],
         ),
         "render": ("asccl_jax.infer.render_command", [none, "--checkpoint", none, "--output", str(output)]),
@@ -236,7 +236,7 @@ def _commands(output):
             ["--checkpoint", none, "--records", none, "--output", str(output)],
         ),
         "evaluate": (
-            "data_prep.evaluate.command",
+            "data_prep.evaluate.evaluate_command",
             ["--real", none, "--fake", none, "--report", str(output)],
         ),
     }

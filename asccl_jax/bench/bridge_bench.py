@@ -14,7 +14,7 @@ from asccl_jax.errors import InputError
 
 __all__ = ["STAGES", "add_arguments", "run"]
 
-_MODULE = "DECA_torch_bridge.bridge_step"
+_MODULE = "tests.twins.bridge_step"
 
 STAGES = {
     "encode": "DECA's coarse encoder, random weights",

@@ -25,7 +25,7 @@ from asccl_jax.settings import ManipulatorSettings
 
 __all__ = ["add_arguments", "run"]
 
-_MODULES = {"jax": "asccl_jax.bench.manipulator_step", "torch": "DECA_torch_bridge.manipulator_step"}
+_MODULES = {"jax": "asccl_jax.bench.manipulator_step", "torch": "tests.twins.manipulator_step"}
 _TURN_S = 1.0
 """A turn lasts at least about this long, so that short steps are not lost in the noise of asking."""
 

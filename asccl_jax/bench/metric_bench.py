@@ -27,7 +27,7 @@ from asccl_jax.settings import MetricSettings
 
 __all__ = ["add_arguments", "run"]
 
-_MODULES = {"jax": "asccl_jax.bench.metric_step", "torch": "DECA_torch_bridge.metric_step"}
+_MODULES = {"jax": "asccl_jax.bench.metric_step", "torch": "tests.twins.metric_step"}
 _TURN_S = 1.0
 """A turn lasts at least about this long, so that short steps are not lost in the noise of asking."""
 

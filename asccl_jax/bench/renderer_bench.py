@@ -110,7 +110,7 @@ def _discriminator_flops(settings: RendererSettings, size: int) -> int:
     return 2 * total
 
 
-_MODULES = {"jax": "asccl_jax.bench.renderer_step", "torch": "DECA_torch_bridge.renderer_step"}
+_MODULES = {"jax": "asccl_jax.bench.renderer_step", "torch": "tests.twins.renderer_step"}
 _TURN_S = 1.0
 """A turn lasts at least about this long, so that short steps are not lost in the noise of asking."""
 

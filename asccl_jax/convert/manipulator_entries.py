@@ -20,7 +20,7 @@ from asccl_jax.types import Variables
 
 __all__ = [
     "StateDicts",
-    "settings_from_state_dicts",
+    "manipulator_settings",
     "state_dicts_from_variables",
     "variables_from_state_dicts",
 ]
@@ -114,7 +114,7 @@ def state_dicts_from_variables(variables: Variables, settings: ManipulatorSettin
     }
 
 
-def settings_from_state_dicts(state_dicts: Mapping[str, Mapping[str, np.ndarray]]) -> ManipulatorSettings:
+def manipulator_settings(state_dicts: Mapping[str, Mapping[str, np.ndarray]]) -> ManipulatorSettings:
     """Returns the settings that the shapes in a checkpoint tell; its window they do not, which is the published one.
 
     Raises:

@@ -30,7 +30,7 @@ __all__ = [
     "FILE_NAMES",
     "StateDicts",
     "params_from_state_dicts",
-    "settings_from_state_dicts",
+    "renderer_settings",
     "state_dicts_from_params",
     "statistics_from_state_dicts",
     "vgg_from_state_dict",
@@ -146,7 +146,7 @@ def state_dicts_from_params(
     }
 
 
-def settings_from_state_dicts(
+def renderer_settings(
     state_dicts: Mapping[str, Mapping[str, np.ndarray]], *, image_size: int = 256, roi_size: int = 72
 ) -> RendererSettings:
     """Returns the settings that the shapes in a checkpoint tell; the sides of images and regions they do not.

@@ -26,7 +26,7 @@ from asccl_jax.work import write_atomically
 from data_prep.media.clips import Clip, Problem, emotion_name, name_key
 from data_prep.prepare.alignment import Alignment, AlignmentSettings, UnalignableError, align_speech
 from data_prep.prepare.clip_records import ClipStatus, WorkFolder
-from data_prep.prepare.settings import Preparation
+from data_prep.prepare.prepare_settings import Preparation
 
 __all__ = [
     "ClipPair",

@@ -24,7 +24,7 @@ from asccl_jax.work import write_atomically
 from data_prep.media.clips import Clip, Problem
 from data_prep.prepare.clip_records import ClipStatus, WorkFolder
 from data_prep.prepare.pairing import ClipPair
-from data_prep.prepare.settings import Preparation
+from data_prep.prepare.prepare_settings import Preparation
 
 __all__ = [
     "Outcome",

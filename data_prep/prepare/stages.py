@@ -29,7 +29,7 @@ from data_prep.media.clips import Clip
 from data_prep.media.landmarks import LandmarkBackend, make_backend
 from data_prep.prepare.clip_records import ClipSettings, ShardTask, WorkFolder, assemble_shard, prepare_clip
 from data_prep.prepare.pairing import PairTask, align_pair
-from data_prep.prepare.settings import RunnerSettings
+from data_prep.prepare.prepare_settings import RunnerSettings
 
 __all__ = ["AlignPairs", "PrepareClips", "WorkerDiedError", "WriteShards", "run_stage"]
 

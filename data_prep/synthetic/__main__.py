@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.work import require_writable_file, sole_writer
-from data_prep.synthetic.clips import CLIPS_CSV, ClipSetSettings, plan_clips, write_clip_set
+from data_prep.synthetic.synthetic_clips import CLIPS_CSV, ClipSetSettings, plan_clips, write_clip_set
 
 __all__ = ["PRESETS", "main"]
 
@@ -112,7 +112,7 @@ def _actors(words: list[str]) -> int:
     parser.add_argument("--fps", type=int, help="frames a second (30)")
     _add_common(parser)
     options = parser.parse_args(words)
-    from data_prep.synthetic.clips import ActorSetSettings, plan_actors, write_actor_set
+    from data_prep.synthetic.synthetic_clips import ActorSetSettings, plan_actors, write_actor_set
 
     names = [field.name for field in dataclasses.fields(ActorSetSettings)]
     given = {name: value for name in names if (value := getattr(options, name)) is not None}
@@ -146,7 +146,7 @@ def _contact_sheet(words: list[str]) -> int:
     parser.add_argument("--first", type=int, default=0, help="seed of the first person (0)")
     parser.add_argument("--size", type=int, default=176, help="side of one picture in pixels (176)")
     options = parser.parse_args(words)
-    from data_prep.synthetic.clips import write_contact_sheet
+    from data_prep.synthetic.synthetic_clips import write_contact_sheet
 
     require_writable_file(options.output)
     write_contact_sheet(options.output, range(options.first, options.first + options.people), size=options.size)

@@ -21,10 +21,10 @@ from asccl_jax.data.schema import COMPARISON_CONDITIONS, EMOTIONS, ComparisonRec
 from asccl_jax.errors import InputError
 from data_prep.media.crop import CropMode, crop_face, encode_jpeg
 from data_prep.synthetic.action_units import EMOTION_UNITS, UPPER_FACE_UNITS, expression_vector
-from data_prep.synthetic.clips import process_pool
 from data_prep.synthetic.people import sample_person
 from data_prep.synthetic.person_renderer import Drawing, Renderer
 from data_prep.synthetic.speech import compose, deliver, make_sentence, random_stance, speech_distance
+from data_prep.synthetic.synthetic_clips import process_pool
 
 __all__ = ["COMPARISON_SPLIT", "ComparisonSettings", "Group", "Still", "plan_groups", "write_records"]
 

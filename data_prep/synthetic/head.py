@@ -34,8 +34,8 @@ __all__ = [
     "IDENTITY_SIZE",
     "JOINTS",
     "MATERIALS",
-    "HeadModel",
     "Part",
+    "SyntheticHead",
     "build_head",
     "build_parts",
     "identity_basis",
@@ -338,7 +338,7 @@ _REST_JOINTS = np.array([[0, -0.160, -0.020], [0, -0.090, -0.025], [0, -0.004, 0
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadModel:
+class SyntheticHead:
     """A head as FLAME's files describe one; fields keep the names they have there.
 
     Attributes:
@@ -380,7 +380,7 @@ class HeadModel:
             np.savez(file, **dataclasses.asdict(self))
 
     @classmethod
-    def load(cls, path: Path) -> HeadModel:
+    def load(cls, path: Path) -> SyntheticHead:
         """Returns a saved model.
 
         Raises:
@@ -449,14 +449,14 @@ def joint_transforms(
 
 
 @functools.cache
-def build_head() -> HeadModel:
+def build_head() -> SyntheticHead:
     """Returns the procedural head; always the same one."""
     # Sums that several threads share are rounded by how many there are.
     with threadpool_limits(1):
         return _build_head()
 
 
-def _build_head() -> HeadModel:
+def _build_head() -> SyntheticHead:
     skin = build_skin()
     parts = build_parts(skin)
     grid = skin.grid_shape
@@ -482,7 +482,7 @@ def _build_head() -> HeadModel:
         vertices[ball] = centre + _EYEBALL_SHRINK * (vertices[ball] - centre)
     inside = {MATERIALS.index(name) for name in ("mouth", "teeth", "tongue")}
     landmark_faces, landmark_weights = static_landmarks(skin)
-    return HeadModel(
+    return SyntheticHead(
         v_template=vertices.astype(np.float32),
         f=faces.astype(np.int32),
         shapedirs=shapedirs,

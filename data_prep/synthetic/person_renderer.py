@@ -12,7 +12,7 @@ from data_prep.synthetic.action_units import EXPRESSION_SIZE
 from data_prep.synthetic.head import (
     EXPRESSION_START,
     MATERIALS,
-    HeadModel,
+    SyntheticHead,
     build_head,
     joint_transforms,
     rotation_matrix,
@@ -232,7 +232,7 @@ class Renderer:
         raster.average_blocks(self._samples, self._factor, _CURVE, _BRIGHTEST, image)
         return Drawing(image, self._landmarks(points, transforms))
 
-    def _build_mesh(self, head: HeadModel) -> None:
+    def _build_mesh(self, head: SyntheticHead) -> None:
         """Joins head and hair and keeps of the blend shapes what moves."""
         rest_head = head.shaped(self.person.identity)
         normals = np.empty_like(rest_head)
@@ -250,7 +250,7 @@ class Renderer:
         self._fields = np.ascontiguousarray(np.moveaxis(fields[self._moving], 2, 0))
         self._joints = head.J_regressor @ rest_head
 
-    def _prepare_landmarks(self, head: HeadModel) -> None:
+    def _prepare_landmarks(self, head: SyntheticHead) -> None:
         self._landmark_corners = head.f[head.landmark_faces]
         corners = head.f[head.face_faces]
         sides = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])

@@ -199,7 +199,7 @@ def test_bridge_bench_without_torch_says_how_to_get_it(monkeypatch, capsys):
 
 
 def test_bridge_bench_knows_the_stages_of_its_worker():
-    module = pytest.importorskip("DECA_torch_bridge.bridge_step")
+    module = pytest.importorskip("tests.twins.bridge_step")
     assert tuple(module.STAGES) == tuple(bridge_bench.STAGES)
 
 

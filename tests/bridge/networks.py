@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from asccl_jax.settings import MetricSettings
-from DECA_torch_bridge.metric_twin import CorrelationMetricTwin
+from tests.twins.metric_twin import CorrelationMetricTwin
 
 SIZE = 48
 NETWORK = {"stage_blocks": (1, 1, 1, 1), "stage_widths": (8, 12, 16, 20), "image_size": SIZE}

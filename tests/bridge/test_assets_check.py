@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from DECA_torch_bridge import flame_files
+from data_prep.head_fit import flame_files
 from DECA_torch_bridge.assets_check import ASSET_FILES, check_assets, main
-from tests.bridge.tiny_head import write_tiny_head
+from tests.data_prep.head_fit.tiny_head import write_tiny_head
 
 
 def test_complete_head_is_enough_for_landmarks_but_not_for_deca(

@@ -12,9 +12,9 @@ from asccl_jax.weights import load_metric, save_metric
 torch = pytest.importorskip("torch")
 
 from DECA_torch_bridge.convert import main  # noqa: E402
-from DECA_torch_bridge.metric_twin import CorrelationMetricTwin  # noqa: E402
 from DECA_torch_bridge.state_dict import read_state_dict, write_state_dict  # noqa: E402
 from tests.bridge.networks import NETWORK, arrays_of, random_twin  # noqa: E402
+from tests.twins.metric_twin import CorrelationMetricTwin  # noqa: E402
 
 NETWORK_OPTIONS = ["--stage-blocks", "1,1,1,1", "--stage-widths", "8,12,16,20", "--image-size", "48"]
 

@@ -10,9 +10,7 @@ import pytest
 import torch
 
 from asccl_jax.errors import InputError
-from DECA_torch_bridge.deca_model import read_deca_model
-from DECA_torch_bridge.detail_decoder import DetailDecoder
-from DECA_torch_bridge.encoders import coarse_encoder, detail_encoder
+from DECA_torch_bridge.deca_model import DetailDecoder, coarse_encoder, detail_encoder, read_deca_model
 
 
 def _content() -> dict[str, Any]:

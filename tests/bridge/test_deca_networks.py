@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from asccl_jax.errors import InputError
-from DECA_torch_bridge.detail_decoder import DetailDecoder
-from DECA_torch_bridge.encoders import coarse_encoder, detail_encoder, split_coarse
+from DECA_torch_bridge.deca_model import DetailDecoder, coarse_encoder, detail_encoder, split_coarse
 from DECA_torch_bridge.segmenter import Segmenter, face_mask
 
 MANIFESTS = Path(__file__).resolve().parent.parent / "goldens" / "manifests"

@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
+from DECA_torch_bridge import flame
 from DECA_torch_bridge.flame import Flame
-from DECA_torch_bridge.vertex_normals import vertex_normals
-from tests.bridge.golden_head import golden_arrays, golden_assets
+from DECA_torch_bridge.renderer import vertex_normals
+from tests.data_prep.head_fit.golden_head import golden_arrays, golden_assets
 
 ZERO = torch.zeros(1, 100), torch.zeros(1, 50), torch.zeros(1, 6)
 
@@ -63,7 +65,7 @@ def test_layer_has_no_weights_and_other_sizes_work():
 
 
 def test_whole_chain_from_coefficients_sees_the_golden_triangles():
-    from DECA_torch_bridge.camera import to_image_space
+    from DECA_torch_bridge.flame import to_image_space
     from DECA_torch_bridge.raster import TorchRasteriser
 
     golden = golden_arrays()
@@ -91,3 +93,43 @@ def test_assets_are_not_changed_by_the_layer():
     Flame(golden_assets())._template.add_(1)
     for name, value in copies.items():
         np.testing.assert_array_equal(before[name], value)
+
+
+RNG = np.random.default_rng(0)
+AXES = np.concatenate([RNG.standard_normal((40, 3)), np.zeros((1, 3)), 1e-5 * RNG.standard_normal((3, 3))])
+TENSOR = torch.from_numpy(AXES)
+# Float64; Rodrigues' formula adds 1e-8 to each component of the norm.
+CLOSE = {"atol": 1e-7, "rtol": 0}
+
+
+def test_matrices_are_scipys():
+    expected = Rotation.from_rotvec(AXES).as_matrix()
+    np.testing.assert_allclose(flame.matrix_from_axis_angle(TENSOR), expected, **CLOSE)
+    quaternion = flame.quaternion_from_axis_angle(TENSOR)
+    np.testing.assert_allclose(flame.matrix_from_quaternion(3 * quaternion), expected, **CLOSE)
+
+
+def test_euler_orders_are_scipys():
+    np.testing.assert_allclose(flame.matrix_from_euler(TENSOR), Rotation.from_euler("XYZ", AXES).as_matrix(), **CLOSE)
+    zyx = Rotation.from_euler("ZYX", AXES[:, ::-1]).as_matrix()
+    np.testing.assert_allclose(flame.matrix_from_euler_zyx(TENSOR), zyx, **CLOSE)
+    np.testing.assert_allclose(flame.yaw_of_matrix(flame.matrix_from_euler_zyx(TENSOR * 0.5)), AXES[:, 1] / 2, **CLOSE)
+    np.testing.assert_allclose(
+        flame.axis_angle_from_euler(TENSOR), Rotation.from_euler("XYZ", AXES).as_rotvec(), **CLOSE
+    )
+
+
+@pytest.mark.parametrize("scale", [1, 3.0])
+def test_quaternions_survive_a_way_round_matrices(scale):
+    matrix = torch.from_numpy(Rotation.from_rotvec(scale * AXES).as_matrix())
+    quaternion = flame.quaternion_from_matrix(matrix)
+    np.testing.assert_allclose(quaternion.norm(dim=-1), 1, **CLOSE)
+    np.testing.assert_allclose(flame.matrix_from_quaternion(quaternion), matrix, **CLOSE)
+    vector = flame.axis_angle_from_quaternion(quaternion)
+    np.testing.assert_allclose(vector, Rotation.from_matrix(matrix.numpy()).as_rotvec(), **CLOSE)
+
+
+def test_gradient_is_finite_at_no_rotation():
+    zero = torch.zeros(3, requires_grad=True)
+    flame.matrix_from_axis_angle(zero).pow(2).sum().backward()
+    assert zero.grad.isfinite().all()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from DECA_torch_bridge.raster import NumbaRasteriser, TorchRasteriser, interpolate
-from tests.bridge.golden_head import golden_arrays
+from tests.data_prep.head_fit.golden_head import golden_arrays
 
 BOTH = pytest.mark.parametrize("rasterise", [TorchRasteriser(), NumbaRasteriser()], ids=["torch", "numba"])
 

@@ -5,7 +5,7 @@ import torch
 
 from DECA_torch_bridge.raster import Fragments, TorchRasteriser
 from DECA_torch_bridge.shading import NumbaShader, TorchShader, harmonic_shading, lamp_shading, sample_texture
-from tests.bridge.golden_head import golden_arrays, golden_assets
+from tests.data_prep.head_fit.golden_head import golden_arrays, golden_assets
 
 
 def drawing():

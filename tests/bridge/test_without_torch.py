@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.bridge.reconstruct.tiny_clips import write_clip, write_list
+from tests.data_prep.reconstruct.tiny_clips import write_clip, write_list
 
 PROGRAM = """
 import importlib

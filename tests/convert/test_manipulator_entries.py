@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from asccl_jax.convert.manipulator_entries import (
-    settings_from_state_dicts,
+    manipulator_settings,
     state_dicts_from_variables,
     variables_from_state_dicts,
 )
@@ -98,7 +98,7 @@ def test_the_tree_is_that_of_the_networks_and_sizes_are_found_from_shapes(settin
         name: {key: np.broadcast_to(np.float32(0), shape) for key, shape in part.items()}
         for name, part in shapes.items()
     }
-    found = settings_from_state_dicts(state_dicts)
+    found = manipulator_settings(state_dicts)
     assert found == dataclasses.replace(settings, window=10)
     expected = jax.eval_shape(lambda: init_manipulator(settings, jax.random.key(0)))
     variables = variables_from_state_dicts(state_dicts, settings)
@@ -153,11 +153,11 @@ def test_all_that_does_not_fit_is_listed_in_one_error():
 
 def test_a_file_of_something_else_is_named():
     with pytest.raises(InputError, match=r"not a manipulator checkpoint: generator\.seq1\.0\.weight is missing"):
-        settings_from_state_dicts({"generator": {}})
+        manipulator_settings({"generator": {}})
     state_dicts = state_dicts_of(TINY_MANIPULATOR)
     state_dicts["generator"]["seq1.0.weight"] = np.zeros(3, np.float32)
     with pytest.raises(InputError, match=r"generator\.seq1\.0\.weight has shape \(3,\), expected 2 axes"):
-        settings_from_state_dicts(state_dicts)
+        manipulator_settings(state_dicts)
 
 
 def test_a_tree_that_does_not_fit_is_listed_in_one_error():

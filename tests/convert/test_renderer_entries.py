@@ -8,7 +8,7 @@ import pytest
 
 from asccl_jax.convert.renderer_entries import (
     params_from_state_dicts,
-    settings_from_state_dicts,
+    renderer_settings,
     state_dicts_from_params,
     statistics_from_state_dicts,
     vgg_from_state_dict,
@@ -30,7 +30,7 @@ def state_dicts(params):
 
 
 def recognised(state_dicts):
-    return settings_from_state_dicts(state_dicts, image_size=TINY_RENDERER.image_size, roi_size=TINY_RENDERER.roi_size)
+    return renderer_settings(state_dicts, image_size=TINY_RENDERER.image_size, roi_size=TINY_RENDERER.roi_size)
 
 
 def test_there_and_back_is_lossless_and_shapes_tell_the_settings(params, state_dicts):
@@ -105,7 +105,7 @@ def test_all_that_does_not_fit_is_in_one_error(state_dicts):
 
 def test_what_is_no_renderer_is_said(params):
     with pytest.raises(InputError, match=r"not a renderer checkpoint: generator.model_down_seg.1.weight is missing"):
-        settings_from_state_dicts({"discriminator": {}})
+        renderer_settings({"discriminator": {}})
     with pytest.raises(InputError, match="generator/decoder/last/bias is missing"):
         last = {key: value for key, value in params["generator"]["decoder"].items() if key != "last"}
         state_dicts_from_params({**params, "generator": {**params["generator"], "decoder": last}}, SETTINGS)

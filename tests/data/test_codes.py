@@ -8,8 +8,8 @@ import pytest
 
 from asccl_jax.data.codes import CodeDict, join_codes
 from asccl_jax.errors import InputError
-from DECA_torch_bridge.published_codes import read_published_codes, write_published_codes
-from tests.bridge.golden_head import some_codes
+from data_prep.head_fit.published_codes import read_published_codes, write_published_codes
+from tests.data_prep.head_fit.golden_head import some_codes
 
 
 def assert_equal(found: CodeDict, expected: CodeDict) -> None:

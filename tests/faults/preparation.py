@@ -9,8 +9,8 @@ import time
 
 from asccl_jax.data.manifest import MANIFEST_NAME
 from asccl_jax.data.records import file_sha256
-from tests.bridge.reconstruct.tiny_clips import write_clip as write_drawn_clip
-from tests.bridge.reconstruct.tiny_clips import write_list
+from tests.data_prep.reconstruct.tiny_clips import write_clip as write_drawn_clip
+from tests.data_prep.reconstruct.tiny_clips import write_list
 from tests.data_prep.tiny_media import write_clip, write_table
 from tests.faults.processes import Attempt
 from tests.faults.trial import Trial, require

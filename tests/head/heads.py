@@ -8,11 +8,10 @@ import numpy as np
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.head.flame import HeadModel
+from data_prep.head_fit.head_assets import HeadAssets, head_model
 from data_prep.head_fit.head_drawing import HeadRenderer, Renders
 from data_prep.head_fit.view import crop_view
-from DECA_torch_bridge.head_assets import HeadAssets
-from DECA_torch_bridge.head_export import head_model
-from tests.bridge.golden_head import golden_arrays, golden_assets
+from tests.data_prep.head_fit.golden_head import golden_arrays, golden_assets
 
 __all__ = ["coefficients_of", "golden_head", "golden_template", "posed_codes", "renders_of"]
 

@@ -21,9 +21,8 @@ from asccl_jax.head.face_points import (
 )
 from asccl_jax.head.flame import posed_head
 from asccl_jax.image.face_crop import landmark_box
+from data_prep.head_fit.head_assets import builtin_assets, head_model
 from data_prep.head_fit.head_drawing import HeadRenderer
-from DECA_torch_bridge.head_assets import builtin_assets
-from DECA_torch_bridge.head_export import head_model
 from tests.evals.tiny_deliveries import make_delivery
 from tests.head.heads import golden_head
 

@@ -22,12 +22,11 @@ from asccl_jax.head.flame import (
     to_image_space,
 )
 from asccl_jax.head.raster import vertex_normals
-from DECA_torch_bridge import camera as torch_camera
+from data_prep.head_fit.head_assets import builtin_assets, head_model
+from DECA_torch_bridge import flame as torch_camera
 from DECA_torch_bridge.flame import Flame
-from DECA_torch_bridge.head_assets import builtin_assets
-from DECA_torch_bridge.head_export import head_model
-from DECA_torch_bridge.vertex_normals import vertex_normals as torch_vertex_normals
-from tests.bridge.golden_head import golden_assets
+from DECA_torch_bridge.renderer import vertex_normals as torch_vertex_normals
+from tests.data_prep.head_fit.golden_head import golden_assets
 from tests.head.heads import golden_head
 
 

@@ -10,7 +10,7 @@ from asccl_jax.head import raster
 from asccl_jax.head.raster import interpolate, nothing_seen, rasterise, seen_faces
 from DECA_torch_bridge.raster import TorchRasteriser
 from DECA_torch_bridge.raster import interpolate as torch_interpolate
-from tests.bridge.golden_head import golden_arrays
+from tests.data_prep.head_fit.golden_head import golden_arrays
 
 
 def random_mesh(seed, *, vertices=60, faces=90, spread=0.7):

@@ -12,15 +12,13 @@ from asccl_jax.errors import InputError
 from asccl_jax.head.drawing_rules import DEPTH_OFFSET
 from asccl_jax.head.flame import posed_head
 from asccl_jax.head.shape_images import ShapeRenderer
+from data_prep.head_fit.head_assets import builtin_assets, head_model
 from data_prep.head_fit.view import crop_view
-from DECA_torch_bridge.camera import place_in_picture, to_image_space
-from DECA_torch_bridge.flame import Flame
-from DECA_torch_bridge.head_assets import builtin_assets
-from DECA_torch_bridge.head_export import head_model
+from DECA_torch_bridge.flame import Flame, place_in_picture, to_image_space
 from DECA_torch_bridge.raster import TorchRasteriser
+from DECA_torch_bridge.renderer import vertex_normals
 from DECA_torch_bridge.shading import TorchShader
-from DECA_torch_bridge.vertex_normals import vertex_normals
-from tests.bridge.golden_head import golden_assets
+from tests.data_prep.head_fit.golden_head import golden_assets
 from tests.head.heads import coefficients_of, golden_head, golden_template, posed_codes, renders_of
 
 SIZE = 48

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from DECA_torch_bridge.encoders import IMAGE_SIZE, coarse_encoder
+from DECA_torch_bridge.deca_model import IMAGE_SIZE, coarse_encoder
 from DECA_torch_bridge.segmenter import Segmenter
 from tests.parity import recipe
 from tests.parity.metric import Replayed

@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data_prep.head_fit.head_assets import HeadAssets
 from data_prep.head_fit.head_drawing import nmfc_colours
-from DECA_torch_bridge import camera, displacement, raster, rotations, shading
-from DECA_torch_bridge.detail_decoder import DetailDecoder
+from DECA_torch_bridge import flame, raster, renderer, shading
+from DECA_torch_bridge.deca_model import DetailDecoder
 from DECA_torch_bridge.flame import Flame
-from DECA_torch_bridge.head_assets import HeadAssets
-from DECA_torch_bridge.texture_space import TextureSpace
-from DECA_torch_bridge.vertex_normals import vertex_normals
+from DECA_torch_bridge.renderer import TextureSpace, vertex_normals
 from tests.parity import recipe
 from tests.parity.metric import Replayed
 
@@ -153,9 +152,9 @@ def _head(golden: _Golden) -> dict[str, Tensor]:
         "out/verts_with_eye_pose": flame(shape, expression, pose, eye_pose=golden.tensor("in/eye_pose")).vertices,
         "out/verts_zero_pose": flame(shape, expression, torch.zeros_like(pose)).vertices,
         "out/dynamic_faces": torch.from_numpy(golden.assets.dynamic_landmark_faces)[flame.contour_rows(pose)],
-        "proj/batch_orth_proj": camera.project(head.vertices, cam),
-        "proj/trans_verts": camera.to_image_space(head.vertices, cam),
-        "proj/landmarks2d": camera.landmarks_in_image_space(head.landmarks2d, cam),
+        "proj/batch_orth_proj": flame.project(head.vertices, cam),
+        "proj/trans_verts": flame.to_image_space(head.vertices, cam),
+        "proj/landmarks2d": flame.landmarks_in_image_space(head.landmarks2d, cam),
         "nmfc/vertex_colours": torch.from_numpy(nmfc_colours(template.numpy())),
         "mesh/vertex_normals": vertex_normals(head.vertices, golden.faces),
     }
@@ -163,18 +162,18 @@ def _head(golden: _Golden) -> dict[str, Tensor]:
 
 def _rotations(golden: _Golden) -> dict[str, Tensor]:
     axis = golden.tensor("rot/axis")
-    matrix, quaternion = rotations.matrix_from_axis_angle(axis), rotations.quaternion_from_axis_angle(axis)
-    by_degrees = rotations.matrix_from_euler_zyx(axis * (_EULER_DEGREES * math.pi / 180))
+    matrix, quaternion = flame.matrix_from_axis_angle(axis), flame.quaternion_from_axis_angle(axis)
+    by_degrees = flame.matrix_from_euler_zyx(axis * (_EULER_DEGREES * math.pi / 180))
     return {
         "rot/rodrigues": matrix,
-        "rot/euler_y_of_matrix": rotations.yaw_of_matrix(matrix),
+        "rot/euler_y_of_matrix": flame.yaw_of_matrix(matrix),
         "rot/axis_to_quat": quaternion,
-        "rot/quat_to_matrix": rotations.matrix_from_quaternion(quaternion),
-        "rot/quat_to_axis": rotations.axis_angle_from_quaternion(quaternion),
-        "rot/matrix_to_quat": rotations.quaternion_from_matrix(rotations.matrix_from_quaternion(quaternion)),
-        "rot/euler_to_quat": rotations.quaternion_from_euler(axis),
-        "rot/euler_to_axis": rotations.axis_angle_from_euler(axis),
-        "rot/euler_to_matrix": rotations.matrix_from_euler(axis),
+        "rot/quat_to_matrix": flame.matrix_from_quaternion(quaternion),
+        "rot/quat_to_axis": flame.axis_angle_from_quaternion(quaternion),
+        "rot/matrix_to_quat": flame.quaternion_from_matrix(flame.matrix_from_quaternion(quaternion)),
+        "rot/euler_to_quat": flame.quaternion_from_euler(axis),
+        "rot/euler_to_axis": flame.axis_angle_from_euler(axis),
+        "rot/euler_to_matrix": flame.matrix_from_euler(axis),
         # Upstream: the nine entries come first and are then cut into threes, which mixes the matrices.
         "rot/deg_to_matrix": by_degrees.reshape(-1, 9).T.reshape(by_degrees.shape),
     }
@@ -248,8 +247,8 @@ def _detail(golden: _Golden) -> dict[str, Tensor]:
     decoded = golden.drawn("flame.uvz", batch, 1, space.size, space.size, scale=0.001)[:, 0]
     fixed = golden.drawn("flame.fixdis", space.size, space.size, scale=0.0005)
     places, directions = (space.spread(values, golden.faces) for values in (vertices, normals))
-    detail_normals = displacement.detail_normals(displacement.displace(places, directions, decoded, fixed))
-    faces = displacement.grid_faces(space.size)
+    detail_normals = renderer.detail_normals(renderer.displace(places, directions, decoded, fixed))
+    faces = renderer.grid_faces(space.size)
     given = golden.tensor("detail/uv_detail_normals").movedim(1, -1)
     shaded = shading.harmonic_shading(given, golden.tensor("in/light"))
     return {

@@ -15,7 +15,7 @@ import numpy as np
 from asccl_jax.head import flame, raster
 from asccl_jax.head.drawing_rules import NORMAL_LIMIT, SHAPE_GREY
 from asccl_jax.head.raster import lamp_shading, vertex_normals
-from DECA_torch_bridge.head_export import head_model
+from data_prep.head_fit.head_assets import head_model
 from tests.parity.flame_deca import exactly_drawn, make_assets
 from tests.parity.metric import Replayed
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from asccl_jax.convert.manipulator_entries import (
-    settings_from_state_dicts,
+    manipulator_settings,
     state_dicts_from_variables,
     variables_from_state_dicts,
 )
@@ -67,7 +67,7 @@ class _Golden:
             name: recipe.make_weights(manifests[f"manip_{name}"], self.seed, prefix=f"manip.{name}.")
             for name in NETWORKS
         }
-        self.settings = dataclasses.replace(settings_from_state_dicts(state_dicts), window=self.frames)
+        self.settings = dataclasses.replace(manipulator_settings(state_dicts), window=self.frames)
         variables = variables_from_state_dicts(state_dicts, self.settings)
         self.manipulator = Manipulator(jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), variables), self.settings)
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.typing import DTypeLike
 
-from asccl_jax.convert.manipulator_entries import settings_from_state_dicts, variables_from_state_dicts
+from asccl_jax.convert.manipulator_entries import manipulator_settings, variables_from_state_dicts
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.infer.manipulation import (
     gaussian_weights,
@@ -92,6 +92,6 @@ def _manipulator(
         network: recipe.make_weights(manifests[f"manip_{network}"], seed, prefix=f"manip.{network}.")
         for network in NETWORKS
     }
-    settings = dataclasses.replace(settings_from_state_dicts(state_dicts), window=window)
+    settings = dataclasses.replace(manipulator_settings(state_dicts), window=window)
     variables = variables_from_state_dicts(state_dicts, settings)
     return Manipulator(jax.tree.map(lambda leaf: leaf.astype(dtype), variables), settings)

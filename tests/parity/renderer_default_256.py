@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from asccl_jax.convert.renderer_entries import params_from_state_dicts, settings_from_state_dicts
+from asccl_jax.convert.renderer_entries import params_from_state_dicts, renderer_settings
 from asccl_jax.models.renderer import MultiscaleDiscriminator, Renderer
 from tests.parity import recipe
 from tests.parity.metric import Replayed
@@ -39,7 +39,7 @@ def replay(arrays: Mapping[str, np.ndarray], manifests: Manifests, *, exact: boo
     }
     # Accelerators would multiply in TensorFloat-32 or bfloat16 otherwise.
     with jax.default_matmul_precision("highest"), jax.enable_x64(exact):
-        settings = settings_from_state_dicts(state_dicts, image_size=size)
+        settings = renderer_settings(state_dicts, image_size=size)
         renderer = Renderer(widened(params_from_state_dicts(state_dicts, settings), dtype), settings, dtype)
 
         def drawn(name: str, channels: int, *distribution: Any) -> jax.Array:

@@ -10,11 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from asccl_jax.convert.renderer_entries import (
-    params_from_state_dicts,
-    settings_from_state_dicts,
-    statistics_from_state_dicts,
-)
+from asccl_jax.convert.renderer_entries import params_from_state_dicts, renderer_settings, statistics_from_state_dicts
 from asccl_jax.losses.generator import (
     VGG_WEIGHTS,
     crop_regions,
@@ -76,7 +72,7 @@ class _Golden:
         networks = {"generator": "renderer_G_small", "discriminator": "renderer_D_small"}
         networks["mouth_discriminator"] = "renderer_Dm_small"
         state_dicts = {name: state_dict(manifests, manifest, name, self.seed) for name, manifest in networks.items()}
-        self.settings = settings_from_state_dicts(state_dicts, image_size=self.size, roi_size=self.roi)
+        self.settings = renderer_settings(state_dicts, image_size=self.size, roi_size=self.roi)
         self.params = widened(params_from_state_dicts(state_dicts, self.settings), dtype)
         self.statistics = widened(statistics_from_state_dicts(state_dicts, self.settings), dtype)
         self.vgg = vgg_of(manifests, self.seed, dtype)

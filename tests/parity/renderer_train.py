@@ -14,11 +14,7 @@ import optax
 from jax.typing import DTypeLike
 
 from asccl_jax.convert.metric_entries import flax_from_state_dict
-from asccl_jax.convert.renderer_entries import (
-    params_from_state_dicts,
-    settings_from_state_dicts,
-    statistics_from_state_dicts,
-)
+from asccl_jax.convert.renderer_entries import params_from_state_dicts, renderer_settings, statistics_from_state_dicts
 from asccl_jax.losses.contrastive import correlation_loss
 from asccl_jax.losses.generator import crop_regions
 from asccl_jax.models.correlation import CorrelationMetric
@@ -99,7 +95,7 @@ class Training:
         published = {
             name: state_dict(manifests, f"renderer_{short}_small", name, self.seed) for name, short in networks.items()
         }
-        self.settings = settings_from_state_dicts(published, image_size=self.size, roi_size=roi_size)
+        self.settings = renderer_settings(published, image_size=self.size, roi_size=roi_size)
         self.params = widened(params_from_state_dicts(published, self.settings), dtype)
         self.norms = widened(statistics_from_state_dicts(published, self.settings), dtype)
         vgg = vgg_of(manifests, self.seed, dtype)

@@ -21,10 +21,10 @@ from torch.nn import functional
 from asccl_jax.losses.generator import VGG_WEIGHTS
 from asccl_jax.models.manipulator import NETWORKS
 from asccl_jax.settings import ManipulatorSettings, MetricSettings, RendererSettings
-from DECA_torch_bridge.manipulator_twin import MODES, ManipulatorTwin, TwinBatch, train_step
-from DECA_torch_bridge.metric_twin import CorrelationMetricTwin, draw_centres
-from DECA_torch_bridge.renderer_twin import DiscriminatorTwin, GeneratorTwin, VggTwin
 from tests.parity import flame_deca, recipe
+from tests.twins.manipulator_twin import MODES, ManipulatorTwin, TwinBatch, train_step
+from tests.twins.metric_twin import CorrelationMetricTwin, draw_centres
+from tests.twins.renderer_twin import DiscriminatorTwin, GeneratorTwin, VggTwin
 
 __all__ = [
     "Golden",

@@ -10,7 +10,7 @@ from PIL import Image
 
 from asccl_jax.data.hold_outs import write_speakers
 from asccl_jax.errors import InputError
-from data_prep.evaluate import command, lip_sync_scores, video_features
+from data_prep.evaluate import evaluate_command, lip_sync_scores, video_features
 from data_prep.evaluate.evaluation import evaluate
 from data_prep.evaluate.evaluation_run import EvaluationSettings
 from data_prep.evaluate.inputs import read_clips
@@ -180,7 +180,7 @@ def test_a_map_without_the_speakers_is_an_error(clips, tmp_path):
 
 def run(clips, report, *more):
     paths = (part for name in ("real", "fake", "source") for part in (f"--{name}", str(clips / name)))
-    return command.main([*paths, "--report", str(report), "--show", "1", *more])
+    return evaluate_command.main([*paths, "--report", str(report), "--show", "1", *more])
 
 
 def test_the_command_writes_the_same_bytes_every_time(clips, tmp_path, capsys):
@@ -244,7 +244,7 @@ def test_real_clips_have_the_known_lip_landmark_distance(tmp_path, method, dista
         table.write_text(f"path,speaker,emotion,sentence,landmarks\n{row}\n")
     options = ["--real", "source", "--fake", "fake", "--source", "source"]
     words = [word if word.startswith("--") else str(tmp_path / f"{word}.csv") for word in options]
-    assert command.main([*words, "--report", str(tmp_path / "report"), "--show", "0"]) == 0
+    assert evaluate_command.main([*words, "--report", str(tmp_path / "report"), "--show", "0"]) == 0
     (clip,) = json.loads((tmp_path / "report/evaluation.json").read_text())["clips"]
     assert clip["values"]["lip_landmark_distance"] == pytest.approx(distance, rel=0.15)
     assert clip["values"]["lag_frames"] == 0

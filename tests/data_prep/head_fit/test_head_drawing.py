@@ -8,12 +8,11 @@ import pytest
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
+from data_prep.head_fit.head_assets import HeadAssets, builtin_assets, head_model
 from data_prep.head_fit.head_drawing import HeadRenderer, image_u8, nmfc_colours
 from data_prep.head_fit.view import aligned_view, crop_view, source_view
-from DECA_torch_bridge.head_assets import HeadAssets, builtin_assets
-from DECA_torch_bridge.head_export import head_model
 from DECA_torch_bridge.renderer import TorchRenderer, fastest_backend
-from tests.bridge.golden_head import golden_arrays, golden_assets, golden_codes, some_codes
+from tests.data_prep.head_fit.golden_head import golden_arrays, golden_assets, golden_codes, some_codes
 
 PICTURES = ("frame_index", "nmfc", "shape", "alpha", "landmarks")
 

@@ -13,22 +13,22 @@ from data_prep.synthetic.action_units import (
     expression_vector,
     speech_units,
 )
-from data_prep.synthetic.head import EXPRESSION_START, HeadModel, build_head, rotation_matrix
+from data_prep.synthetic.head import EXPRESSION_START, SyntheticHead, build_head, rotation_matrix
 from data_prep.synthetic.head import MATERIALS
 from data_prep.synthetic.skin_surface import EYE_RADIUS, EYE_X, EYE_Y, EYE_Z
 
 
 @pytest.fixture(scope="module")
-def head() -> HeadModel:
+def head() -> SyntheticHead:
     return build_head()
 
 
-def landmarks_at_rest(head: HeadModel) -> np.ndarray:
+def landmarks_at_rest(head: SyntheticHead) -> np.ndarray:
     corners = head.v_template[head.f[head.landmark_faces]]
     return (corners * head.landmark_weights[:, :, None]).sum(axis=1)
 
 
-def test_arrays_have_the_shapes_of_flames_files(head: HeadModel):
+def test_arrays_have_the_shapes_of_flames_files(head: SyntheticHead):
     n = len(head.v_template)
     assert head.v_template.shape == (n, 3) and head.shapedirs.shape == (n, 3, 400)
     assert head.posedirs.shape == (n, 3, 36) and head.J_regressor.shape == (5, n) and head.weights.shape == (n, 5)
@@ -41,13 +41,13 @@ def test_arrays_have_the_shapes_of_flames_files(head: HeadModel):
     assert head.weights.min() >= 0
 
 
-def test_rest_pose_reproduces_the_template(head: HeadModel):
+def test_rest_pose_reproduces_the_template(head: SyntheticHead):
     posed = head.posed(np.zeros(5), np.zeros(50), np.zeros((5, 3)))
     # FLAME's epsilon turns a zero rotation into one of 1e-8 rad; the rest is float32 rounding of 0.3 m.
     np.testing.assert_allclose(posed, head.v_template, atol=1e-6)
 
 
-def test_root_rotation_turns_the_whole_head_about_its_joint(head: HeadModel):
+def test_root_rotation_turns_the_whole_head_about_its_joint(head: SyntheticHead):
     pose = np.zeros((5, 3))
     pose[0] = 0.1, -0.3, 0.2
     posed = head.posed(np.zeros(5), np.zeros(50), pose)
@@ -56,7 +56,7 @@ def test_root_rotation_turns_the_whole_head_about_its_joint(head: HeadModel):
     np.testing.assert_allclose(posed, expected, atol=2e-6)  # float32 weights against float64
 
 
-def test_eye_joints_follow_the_eyeballs_of_any_identity(head: HeadModel):
+def test_eye_joints_follow_the_eyeballs_of_any_identity(head: SyntheticHead):
     identity = np.random.default_rng(3).standard_normal(60)
     shaped = head.shaped(identity)
     for joint, side in ((3, 1), (4, -1)):
@@ -68,7 +68,7 @@ def test_eye_joints_follow_the_eyeballs_of_any_identity(head: HeadModel):
         assert np.abs(head.J_regressor[joint] @ shaped - middle).max() < 0.1 * EYE_RADIUS
 
 
-def test_identity_basis_is_symmetric_smooth_and_ordered(head: HeadModel):
+def test_identity_basis_is_symmetric_smooth_and_ordered(head: SyntheticHead):
     rows, columns = head.grid_shape
     grid = head.shapedirs[: rows * columns, :, :300].reshape(rows, columns, 3, 300)
     mirrored = grid[:, ::-1] * np.array([-1, 1, 1], np.float32)[:, None]
@@ -80,18 +80,18 @@ def test_identity_basis_is_symmetric_smooth_and_ordered(head: HeadModel):
     assert np.abs(np.diff(face, axis=1)).max() < 0.0008
 
 
-def test_saved_model_loads_equal(head: HeadModel, tmp_path):
+def test_saved_model_loads_equal(head: SyntheticHead, tmp_path):
     head.save(tmp_path / "head.npz")
-    loaded = HeadModel.load(tmp_path / "head.npz")
+    loaded = SyntheticHead.load(tmp_path / "head.npz")
     assert all(np.array_equal(getattr(head, name), getattr(loaded, name)) for name in vars(head))
     np.savez(tmp_path / "other.npz", f=head.f)
     with pytest.raises(InputError, match="lacks v_template"):
-        HeadModel.load(tmp_path / "other.npz")
+        SyntheticHead.load(tmp_path / "other.npz")
     with pytest.raises(InputError, match="no such head model"):
-        HeadModel.load(tmp_path / "none.npz")
+        SyntheticHead.load(tmp_path / "none.npz")
 
 
-def test_landmarks_are_mirror_images_and_the_middle_ones_lie_in_the_midplane(head: HeadModel):
+def test_landmarks_are_mirror_images_and_the_middle_ones_lie_in_the_midplane(head: SyntheticHead):
     points = landmarks_at_rest(head) * [1000, 1000, 1000]
     number = {k: points[k - 17] for k in range(17, 68)}
     pairs = [
@@ -117,7 +117,7 @@ def test_landmarks_are_mirror_images_and_the_middle_ones_lie_in_the_midplane(hea
     assert number[51][1] > number[62][1] >= number[66][1] > number[57][1], "lips in order"
 
 
-def test_speech_leaves_everything_above_the_nose_still(head: HeadModel):
+def test_speech_leaves_everything_above_the_nose_still(head: SyntheticHead):
     above = head.v_template[:, 1] > -0.005
     moved = 0.0
     for shape in VISEMES.values():
@@ -131,13 +131,13 @@ def test_speech_leaves_everything_above_the_nose_still(head: HeadModel):
     assert np.abs(anger - head.v_template)[above].max() > 4 * moved
 
 
-def test_upper_face_units_leave_the_mouth_still(head: HeadModel):
+def test_upper_face_units_leave_the_mouth_still(head: SyntheticHead):
     below = head.v_template[:, 1] < -0.030
     units = expression_vector(dict.fromkeys(UPPER_FACE_UNITS, 1.0))
     assert np.abs(head.shaped(np.zeros(1), units) - head.v_template)[below].max() < 2e-4
 
 
-def test_left_units_add_on_the_left_what_they_take_on_the_right(head: HeadModel):
+def test_left_units_add_on_the_left_what_they_take_on_the_right(head: SyntheticHead):
     rows, columns = head.grid_shape
     for name in ("smile", "brow_inner_up", "blink"):
         both, left = (head.shaped(np.zeros(1), expression_vector({unit: 1.0})) for unit in (name, f"{name}_left"))
@@ -157,7 +157,7 @@ def test_every_unit_is_named_once_and_an_unknown_name_is_refused():
     np.testing.assert_allclose(track[:, ACTION_UNITS.index("smile")], np.linspace(0.5, 1.5, 4), rtol=1e-6)
 
 
-def test_rims_of_the_lids_face_the_viewer(head: HeadModel):
+def test_rims_of_the_lids_face_the_viewer(head: SyntheticHead):
     """They close the gap between lid and eyeball; turned away they would not be drawn."""
     corners = head.v_template[head.f[head.label == MATERIALS.index("rim")]]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])

@@ -7,7 +7,7 @@ from scipy.ndimage import binary_erosion, distance_transform_edt
 from asccl_jax.data.schema import EMOTIONS
 from data_prep.synthetic import raster
 from data_prep.synthetic.action_units import VISEMES
-from data_prep.synthetic.clips import write_contact_sheet
+from data_prep.synthetic.synthetic_clips import write_contact_sheet
 from data_prep.synthetic.paint import HAIR_STYLES, build_hair
 from data_prep.synthetic.head import build_head
 from data_prep.synthetic.head import MATERIALS

@@ -8,9 +8,9 @@ from data_prep.synthetic.head import build_head
 from data_prep.synthetic.speech import act
 from data_prep.synthetic.speech import deliver, make_sentence
 from data_prep.synthetic.tracks import TrackSetSettings, plan_tracks, write_track_set
-from DECA_torch_bridge.camera import to_image_space
+from DECA_torch_bridge.flame import to_image_space
 from DECA_torch_bridge.flame import Flame
-from DECA_torch_bridge.head_assets import builtin_assets
+from data_prep.head_fit.head_assets import builtin_assets
 import dataclasses
 import pytest
 from threadpoolctl import threadpool_limits
