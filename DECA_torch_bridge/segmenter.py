@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["FACE", "Segmenter", "face_mask"]
+from asccl_jax.data.aligned_frames import decode_picture
+from asccl_jax.data.schema import RenderRecord
+from asccl_jax.errors import InputError
+from asccl_jax.image.blending import soft_erosion
+from data_prep.video.face_masks import MaskRule, largest_piece
+from DECA_torch_bridge.state_dict import read_state_dict
+
+__all__ = ["FACE", "Segmenter", "face_mask", "segmentation_rule"]
 
 FACE = 1
 """Class of the face; 0 is the background, 2 the hair."""
 
+_SEGMENT_EROSION = 21
+_SEGMENT_SHARE = 0.6
+"""Surroundings and share of the published erosion of a segmentation."""
 _CLASSES = 3
 _WIDTHS = (64, 128, 256, 512, 1024)
 
@@ -93,3 +105,38 @@ class _Up(nn.Module):
     def forward(self, skip: Tensor, deeper: Tensor) -> Tensor:
         raised = functional.interpolate(deeper, scale_factor=2, mode="bilinear", align_corners=True)
         return self.conv(torch.cat([skip, self.conv1d(raised)], dim=1))
+
+
+def segmentation_rule(path: Path) -> MaskRule:
+    """Returns the rule of a face segmentation, as published: eroded a little, and the largest piece of it.
+
+    Args:
+      path: Checkpoint of the UNet.
+
+    Raises:
+      InputError: No such checkpoint, or one of another network.
+    """
+    network = Segmenter()
+    arrays = read_state_dict(path)
+    known = network.state_dict()
+    # Older files lack the counters of batches, which nothing uses.
+    missing = [key for key in known if key not in arrays and not key.endswith("num_batches_tracked")]
+    strange = [key for key in arrays if key not in known or tuple(arrays[key].shape) != tuple(known[key].shape)]
+    if missing or strange:
+        raise InputError(
+            f"{path}: not the face segmentation UNet: {len(missing)} entries are missing ({', '.join(missing[:3])}),"
+            f" {len(strange)} do not belong ({', '.join(strange[:3])}); expected"
+            " lfw_figaro_unet_256_2_0_segmentation_v1.pth"
+        )
+    network.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in arrays.items()}, strict=False)
+    # Upstream: segmentation ran in train mode. The checkpoint's own statistics do not drift with what was seen before.
+    network.eval()
+
+    def rule(record: RenderRecord) -> Bool[np.ndarray, "256 256"]:
+        image = torch.from_numpy(decode_picture(record.aligned_image)).float() / 255
+        with torch.inference_mode():
+            face = face_mask(network(image[None]))[0].numpy()
+        eroded = soft_erosion(face.astype(np.float32), size=_SEGMENT_EROSION, threshold=_SEGMENT_SHARE).hard
+        return largest_piece(eroded)
+
+    return rule

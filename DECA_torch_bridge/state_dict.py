@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from collections.abc import Mapping
@@ -11,29 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from asccl_jax.errors import InputError
+from asccl_jax.errors import InputError, require_torch
 from asccl_jax.work import atomic_file
 
 __all__ = [
     "load_tensors",
     "read_state_dict",
     "read_state_dicts",
-    "require_torch",
     "write_state_dict",
     "write_state_dicts",
 ]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-
-
-def require_torch(purpose: str) -> None:
-    """Raises an `InputError` that says how to install PyTorch where it is missing.
-
-    Args:
-      purpose: What needs it, as the start of a sentence.
-    """
-    if importlib.util.find_spec("torch") is None:
-        raise InputError(f"{purpose} needs PyTorch, which is not installed: pip install 'asccl-jax[bridge]'")
 
 
 def load_tensors(path: Path) -> Any:

@@ -38,7 +38,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "evaluate-metric": Command("asccl_jax.evals.evaluate_metric", "score a trained metric against baselines"),
     "assets": Command(
-        "DECA_torch_bridge.assets_check", "check the head model's files, or write the built-in ones", "prep"
+        "data_prep.head_fit.assets_check", "check the head model's files, or write the built-in ones", "prep"
     ),
     "reconstruct": Command(
         "data_prep.reconstruct.reconstruct_command", "turn videos into code dicts and renders", "prep"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import importlib.util
 import io
 import os
 import re
@@ -16,7 +17,16 @@ from typing import TypeGuard
 
 from asccl_jax.paths import expand_home, readable
 
-__all__ = ["DivergedError", "InputError", "WriteError", "bucket_errors", "exit_on_input_error", "first_line", "writing"]
+__all__ = [
+    "DivergedError",
+    "InputError",
+    "WriteError",
+    "bucket_errors",
+    "exit_on_input_error",
+    "first_line",
+    "require_torch",
+    "writing",
+]
 
 
 _OF_THE_DISK = frozenset(
@@ -169,3 +179,13 @@ def _missing_platform() -> str | None:
             f"JAX_PLATFORMS asks for {asked}, this jax has {', '.join(present)}: unset it, or install JAX for {asked}"
         )
     return None
+
+
+def require_torch(purpose: str) -> None:
+    """Raises an `InputError` that says how to install PyTorch where it is missing.
+
+    Args:
+      purpose: What needs it, as the start of a sentence.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise InputError(f"{purpose} needs PyTorch, which is not installed: pip install 'asccl-jax[bridge]'")

@@ -1,6 +1,7 @@
 """Holds the import rules of the architecture: data flows one way, heavy packages stay out of the core."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("asccl_jax", "data_prep", "DECA_torch_bridge", "configs")
 HEAVY = {"torch", "cv2", "tensorflow", "face_alignment", "data_prep", "DECA_torch_bridge", "configs", "av", "numba"}
 
 # Package or module prefix -> prefixes of the core that it may not import.
@@ -25,6 +27,23 @@ FORBIDDEN = {
     "asccl_jax.evals": ["train", "main"],
     "asccl_jax.bench": ["main"],
 }
+
+
+ASKS_THE_BRIDGE = {
+    "data_prep.head_fit.assets_check": "is DECA's checkpoint sound",
+    "data_prep.reconstruct.encoders": "--encoder deca",
+    "data_prep.reconstruct.drawing": "DECA's wrinkles, and drawing on a GPU",
+    "data_prep.video.compose_command": "--segmenter",
+}
+"""Modules of `data_prep` that import PyTorch's side within a function, and what for."""
+
+
+ASKS_TORCH = {
+    "data_prep.media.landmarks": "face-alignment, which users install themselves",
+    "data_prep.head_fit.safe_pickle": "tensors in other projects' pickles",
+    "data_prep.reconstruct.reconstruct_command": "is there a GPU for DECA or face-alignment",
+}
+"""Modules of `data_prep` that import PyTorch within a function, and what for."""
 
 
 def modules(package: str) -> list[Path]:
@@ -65,13 +84,34 @@ def test_core_imports_flow_one_way_and_nothing_heavy(path: Path):
 @pytest.mark.parametrize("path", [*modules("data_prep"), *modules("DECA_torch_bridge")], ids=dotted)
 def test_the_parts_never_import_training_or_configs(path: Path):
     banned = ["asccl_jax.train", "asccl_jax.tasks", "asccl_jax.main", "configs"]
-    # The bridge reads clips and the built-in head through `data_prep`; never the other way.
-    if dotted(path).startswith("data_prep"):
+    # The bridge builds on `data_prep`; the other way goes what a user asks for by an option, imported where it is used.
+    if dotted(path).startswith("data_prep") and dotted(path) not in ASKS_THE_BRIDGE:
         banned.append("DECA_torch_bridge")
-        # Of `data_prep` only the face-alignment back end, which users install themselves, needs PyTorch.
-        if dotted(path) != "data_prep.media.landmarks":
-            banned.append("torch")
+    if dotted(path).startswith("data_prep") and dotted(path) not in ASKS_TORCH:
+        banned.append("torch")
     assert not {n for n in imported(path) for b in banned if lies_in(n, b)}
+
+
+def test_no_module_needs_itself():
+    """Follows the imports that run when a module is imported: a circle works or fails by which is imported first."""
+    names = {dotted(path).removesuffix(".__init__"): path for package in PACKAGES for path in modules(package)}
+    needs = {}
+    for name, path in names.items():
+        found = {
+            f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in names else node.module
+            for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        needs[name] = {other for other in found if other in names and other != name}
+    order = graphlib.TopologicalSorter(needs)
+    order.prepare()  # raises a CycleError that names the circle
+
+
+@pytest.mark.parametrize("package", ["asccl_jax", "data_prep", "DECA_torch_bridge"])
+def test_a_file_name_stands_once_in_a_package(package: str):
+    names = [path.name for path in modules(package) if not path.name.startswith("__")]
+    assert sorted(names) == sorted(set(names))
 
 
 def test_core_imports_with_torch_cv2_and_tensorflow_blocked():
@@ -89,7 +129,7 @@ def test_core_imports_with_torch_cv2_and_tensorflow_blocked():
 
 
 def test_every_file_says_its_one_idea_in_its_first_line():
-    for package in ("asccl_jax", "data_prep", "DECA_torch_bridge", "configs"):
+    for package in PACKAGES:
         for path in modules(package):
             docstring = ast.get_docstring(ast.parse(path.read_text()))
             assert docstring, f"{path} has no docstring"

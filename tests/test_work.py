@@ -217,7 +217,7 @@ def _commands(output):
         "synthesise tracks": ("data_prep.synthetic.__main__", ["tracks", "--output", str(output)]),
         "synthesise comparisons": ("data_prep.synthetic.__main__", ["comparisons", "--records", str(output)]),
         "import-tracks": ("data_prep.head_fit.import_tracks", [none, "--output", str(output)]),
-        "assets": ("DECA_torch_bridge.assets_check", ["write-builtin", str(output)]),
+        "assets": ("data_prep.head_fit.assets_check", ["write-builtin", str(output)]),
         "edit-conditioning": (
             "data_prep.reconstruct.edit_command",
             [none, "--twins", "--output", str(output)],

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import statistics
 from pathlib import Path
 from typing import Any
 
-from asccl_jax.bench.harness import Report, StepOptions, Worker, align, describe_machine, format_quantity, start_worker
+from asccl_jax.bench.harness import (
+    Report,
+    StepOptions,
+    Worker,
+    align,
+    describe_machine,
+    format_quantity,
+    has_torch_side,
+    start_worker,
+)
 from asccl_jax.errors import InputError
 
 __all__ = ["STAGES", "add_arguments", "run"]
@@ -73,8 +81,10 @@ def run(options: argparse.Namespace) -> Report:
     for name in ("size", "batch", "clip_frames", "rounds", "threads"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name.replace('_', '-')}={getattr(options, name)}: expected at least 1")
-    if any(importlib.util.find_spec(name) is None for name in ("torch", "DECA_torch_bridge")):
-        raise InputError("bench bridge needs PyTorch, which is not installed: pip install 'asccl-jax[bridge]'")
+    if not has_torch_side():
+        raise InputError(
+            "bench bridge needs PyTorch (pip install 'asccl-jax[bridge]') and a checkout with its tests/twins"
+        )
     if options.assets is not None and not options.assets.is_dir():
         raise InputError(f"--assets={options.assets}: no such folder; `asccl assets check` says what belongs there")
     possible = _ON_A_GPU if options.device == "cuda" else tuple(STAGES)

@@ -8,6 +8,7 @@ library is needed here, so that the side of another framework can import it with
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import os
 import platform
@@ -23,6 +24,7 @@ from asccl_jax.process import host_peak_bytes
 from asccl_jax.settings import MetricSettings
 
 __all__ = [
+    "TORCH_LEFT_OUT",
     "Report",
     "StepOptions",
     "Turn",
@@ -31,6 +33,7 @@ __all__ = [
     "describe_machine",
     "format_quantity",
     "forward_flops",
+    "has_torch_side",
     "pin_to_cores",
     "serve",
     "start_worker",
@@ -110,6 +113,19 @@ class Worker:
         self._log.seek(0)
         tail = "\n".join(self._log.read().splitlines()[-15:])
         raise RuntimeError(f"the {self._name} worker ended with status {status}; its last words:\n{tail}")
+
+
+TORCH_LEFT_OUT = (
+    "PyTorch's side is not there, so JAX ran alone: pip install 'asccl-jax[bench]', in a checkout (tests/twins)"
+)
+
+
+def has_torch_side() -> bool:
+    """Returns whether PyTorch is installed and its twins, which lie in a checkout's tests, can be imported."""
+    try:
+        return importlib.util.find_spec("torch") is not None and importlib.util.find_spec("tests.twins") is not None
+    except ModuleNotFoundError:  # no package `tests`
+        return False
 
 
 @contextmanager

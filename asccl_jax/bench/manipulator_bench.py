@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import os
 import statistics
 from contextlib import ExitStack
 from typing import Any
 
 from asccl_jax.bench.harness import (
+    TORCH_LEFT_OUT,
     Report,
     StepOptions,
     Turn,
@@ -18,6 +18,7 @@ from asccl_jax.bench.harness import (
     align,
     describe_machine,
     format_quantity,
+    has_torch_side,
     start_worker,
 )
 from asccl_jax.errors import InputError
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> Report:
         raise InputError(f"--frames={options.frames}: expected at least a window, {settings.window}")
     threads = options.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     machine = describe_machine(threads or 1)
-    with_torch = not options.no_torch and _torch_is_installed()
+    with_torch = not options.no_torch and has_torch_side()
     frameworks = ["jax", "torch"] if with_torch else ["jax"]
     fields = {**settings.to_dict(), "frames": options.frames}
     rows = _measure(StepOptions(fields, options.batch, 0, "float32", threads or 1), frameworks, options.rounds)
@@ -82,10 +83,6 @@ def run(options: argparse.Namespace) -> Report:
         "ratios": _ratios(rows),
     }
     return Report(_text(data, torch_left_out=not with_torch and not options.no_torch), data)
-
-
-def _torch_is_installed() -> bool:
-    return importlib.util.find_spec("torch") is not None and importlib.util.find_spec("DECA_torch_bridge") is not None
 
 
 def _measure(step: StepOptions, frameworks: list[str], rounds: int) -> list[dict[str, Any]]:
@@ -178,5 +175,5 @@ def _text(data: dict[str, Any], *, torch_left_out: bool) -> str:
         f" {format_quantity(jax['xla_temporary_bytes'], 'B')} of temporaries"
     )
     if torch_left_out:
-        lines.append("PyTorch is not installed, so JAX ran alone: pip install 'asccl-jax[bench]'")
+        lines.append(TORCH_LEFT_OUT)
     return "\n".join(lines) + "\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import os
 import statistics
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import Any
 
 from asccl_jax import process
 from asccl_jax.bench.harness import (
+    TORCH_LEFT_OUT,
     Report,
     StepOptions,
     Turn,
@@ -19,6 +19,7 @@ from asccl_jax.bench.harness import (
     align,
     describe_machine,
     format_quantity,
+    has_torch_side,
     start_worker,
     step_flops,
 )
@@ -73,7 +74,7 @@ def run(options: argparse.Namespace) -> Report:
     settings = _settings(options)
     threads = options.threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     machine = describe_machine(threads or 1)
-    frameworks = ["jax"] if options.no_torch or not _torch_is_installed() else ["jax", "torch"]
+    frameworks = ["jax"] if options.no_torch or not has_torch_side() else ["jax", "torch"]
     dtypes = options.dtype or ["float32"]
     rows: list[dict[str, Any]] = []
     while dtypes:
@@ -103,10 +104,6 @@ def _settings(options: argparse.Namespace) -> MetricSettings:
     if options.stage_widths:
         fields["stage_widths"] = options.stage_widths
     return MetricSettings.from_compat(options.compat, **fields)
-
-
-def _torch_is_installed() -> bool:
-    return importlib.util.find_spec("torch") is not None and importlib.util.find_spec("DECA_torch_bridge") is not None
 
 
 def _measure(
@@ -209,7 +206,7 @@ def _text(data: dict[str, Any], *, torch_left_out: bool) -> str:
             lines.append(f"{ratio['dtype']}: torch / jax {name} time {ratio[field]['median']:.2f} (turns: {every})")
     lines += [line for row in data["rows"] if row["framework"] == "jax" for line in _notes(row)]
     if torch_left_out:
-        lines.append("PyTorch is not installed, so JAX ran alone: pip install 'asccl-jax[bench]'")
+        lines.append(TORCH_LEFT_OUT)
     return "\n".join(lines) + "\n"
 
 

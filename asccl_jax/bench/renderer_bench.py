@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.util
 import os
 import statistics
 from contextlib import ExitStack
 from typing import Any
 
 from asccl_jax.bench.harness import (
+    TORCH_LEFT_OUT,
     Report,
     StepOptions,
     Turn,
@@ -19,6 +19,7 @@ from asccl_jax.bench.harness import (
     describe_machine,
     format_quantity,
     forward_flops,
+    has_torch_side,
     start_worker,
 )
 from asccl_jax.errors import InputError
@@ -168,7 +169,7 @@ def run(options: argparse.Namespace) -> Report:
     )
     threads = options.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
     machine = describe_machine(threads or 1)
-    with_torch = not options.no_torch and _torch_is_installed()
+    with_torch = not options.no_torch and has_torch_side()
     frameworks = ["jax", "torch"] if with_torch else ["jax"]
     fields = {**settings.to_dict(), "frames": options.frames, "chunk": options.chunk, "step": options.step}
     step = StepOptions(fields, options.batch, options.size, options.dtype, threads or 1)
@@ -187,10 +188,6 @@ def run(options: argparse.Namespace) -> Report:
         "ratios": _ratios(rows),
     }
     return Report(_text(data, torch_left_out=not with_torch and not options.no_torch), data)
-
-
-def _torch_is_installed() -> bool:
-    return importlib.util.find_spec("torch") is not None and importlib.util.find_spec("DECA_torch_bridge") is not None
 
 
 def _measure(step: StepOptions, frameworks: list[str], rounds: int) -> list[dict[str, Any]]:
@@ -298,5 +295,5 @@ def _text(data: dict[str, Any], *, torch_left_out: bool) -> str:
         for part, seconds in jax["compile_s"].items()
     ]
     if torch_left_out:
-        lines.append("PyTorch is not installed, so JAX ran alone: pip install 'asccl-jax[bench]'")
+        lines.append(TORCH_LEFT_OUT)
     return "\n".join(lines) + "\n"

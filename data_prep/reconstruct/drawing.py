@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from asccl_jax.data.codes import CodeDict
+from asccl_jax.errors import require_torch
 from asccl_jax.image.warping import inverse_affine, joined, similarity
 from data_prep.head_fit.flame_files import DECA_MODEL
 from data_prep.head_fit.head_assets import head_model
 from data_prep.head_fit.head_drawing import HeadRenderer, Renderer, Renders, image_u8
 from data_prep.head_fit.view import View
 from data_prep.reconstruct.encoders import head_assets
-from DECA_torch_bridge.state_dict import require_torch
 
 __all__ = ["ALIGNED_SIZE", "TEMPLATE", "Drawn", "alignment_matrices", "draw", "encode_png", "make_renderer", "warped"]
 

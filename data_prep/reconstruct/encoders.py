@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from asccl_jax.data.codes import CodeDict
-from asccl_jax.errors import InputError
+from asccl_jax.errors import InputError, require_torch
 from data_prep.head_fit.clip_fit import LandmarkFitter, SpeakerShape
 from data_prep.head_fit.head_assets import HeadAssets, load_assets
 from data_prep.media.decode import BrokenMediaError
@@ -20,7 +20,6 @@ from data_prep.reconstruct.reconstruct_settings import EncoderSettings
 from data_prep.reconstruct.smoothing import crop_cameras
 from data_prep.reconstruct.sources import SourceFrame
 from data_prep.reconstruct.track_step import Track
-from DECA_torch_bridge.state_dict import require_torch
 
 __all__ = [
     "FLAG_UNREADABLE",

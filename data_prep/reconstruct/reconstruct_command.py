@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from asccl_jax.data.manifest import read_manifest
-from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.errors import InputError, exit_on_input_error, require_torch
 from asccl_jax.work import require_writable_folder, sole_writer
 from data_prep.head_fit.landmark_tables import TABLE_NAMES
 from data_prep.media.landmarks import BACKENDS, LandmarkSettings
@@ -29,7 +29,6 @@ from data_prep.reconstruct.reconstruct_settings import (
 )
 from data_prep.reconstruct.reconstruction import reconstruct
 from data_prep.reconstruct.work import available_cores
-from DECA_torch_bridge.state_dict import require_torch
 
 __all__ = ["main"]
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from asccl_jax.data.manifest import Manifest, read_manifest
 from asccl_jax.data.tracks import clip_file_name
-from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.errors import InputError, exit_on_input_error, require_torch
 from asccl_jax.work import require_writable_file
 from data_prep.media.encode import draw_label
 from data_prep.media.video_files import (
@@ -27,7 +27,7 @@ from data_prep.media.video_files import (
     open_video,
 )
 from data_prep.video.compose import BLENDS, RenderedFace, compose
-from data_prep.video.face_masks import FaceMasks, outline_rule, read_face, segmentation_rule
+from data_prep.video.face_masks import FaceMasks, MaskRule, outline_rule, read_face
 
 __all__ = ["main"]
 
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     track = _read_track(options.records, clip)
     faces = _find_faces(options.faces, clip, track)
     usable = {number: faces[number] for number in faces if not _flags(track, number) & _NO_FACE}
-    rule = outline_rule if options.segmenter is None else segmentation_rule(options.segmenter)
+    rule = _mask_rule(options.segmenter)
     masks = FaceMasks(options.records, manifest, clip, usable, rule=rule)
     with open_video(options.video) as video:
         frames, composed = _write(options, video, track, usable, masks)
@@ -142,6 +142,15 @@ def _check_count(options: argparse.Namespace, frames: int, *, last: int) -> None
             f"{options.video}: {frames} frames, but {options.records} holds frame {last} of the clip: not the video"
             " that was reconstructed"
         )
+
+
+def _mask_rule(segmenter: Path | None) -> MaskRule:
+    if segmenter is None:
+        return outline_rule
+    require_torch("--segmenter")
+    from DECA_torch_bridge.segmenter import segmentation_rule
+
+    return segmentation_rule(segmenter)
 
 
 def _check_output(options: argparse.Namespace) -> None:

@@ -21,12 +21,10 @@ from asccl_jax.data.dataset import open_records
 from asccl_jax.data.manifest import FrameIndex, Manifest
 from asccl_jax.data.schema import RenderRecord
 from asccl_jax.errors import InputError
-from asccl_jax.image.blending import soft_erosion
 from asccl_jax.image.polygon import face_outline
 from data_prep.reconstruct.drawing import ALIGNED_SIZE
-from DECA_torch_bridge.state_dict import read_state_dict
 
-__all__ = ["FaceMasks", "MaskRule", "drawn_area", "outline_rule", "read_face", "segmentation_rule"]
+__all__ = ["FaceMasks", "MaskRule", "drawn_area", "largest_piece", "outline_rule", "read_face"]
 
 MaskRule = Callable[[RenderRecord], Bool[np.ndarray, "256 256"]]
 """Where the face is in the aligned picture of a record."""
@@ -36,10 +34,6 @@ _REACH = 3
 
 _SOFT_PX = 1.5
 """Standard deviation, in aligned pixels, of the blur that takes the steps out of a mask's edge."""
-
-_SEGMENT_EROSION = 21
-_SEGMENT_SHARE = 0.6
-"""Surroundings and share of the published erosion of a segmentation."""
 
 
 class FaceMasks:
@@ -99,45 +93,6 @@ def outline_rule(record: RenderRecord) -> Bool[np.ndarray, "256 256"]:
     return head & face_outline(record.aligned_landmarks, head.shape)
 
 
-def segmentation_rule(path: Path) -> MaskRule:
-    """Returns the rule of a face segmentation, as published: eroded a little, and the largest piece of it.
-
-    Args:
-      path: Checkpoint of the UNet.
-
-    Raises:
-      InputError: No such checkpoint, or one of another network.
-    """
-    import torch
-
-    from DECA_torch_bridge.segmenter import Segmenter, face_mask
-
-    network = Segmenter()
-    arrays = read_state_dict(path)
-    known = network.state_dict()
-    # Older files lack the counters of batches, which nothing uses.
-    missing = [key for key in known if key not in arrays and not key.endswith("num_batches_tracked")]
-    strange = [key for key in arrays if key not in known or tuple(arrays[key].shape) != tuple(known[key].shape)]
-    if missing or strange:
-        raise InputError(
-            f"{path}: not the face segmentation UNet: {len(missing)} entries are missing ({', '.join(missing[:3])}),"
-            f" {len(strange)} do not belong ({', '.join(strange[:3])}); expected"
-            " lfw_figaro_unet_256_2_0_segmentation_v1.pth"
-        )
-    network.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in arrays.items()}, strict=False)
-    # Upstream: segmentation ran in train mode. The checkpoint's own statistics do not drift with what was seen before.
-    network.eval()
-
-    def rule(record: RenderRecord) -> Bool[np.ndarray, "256 256"]:
-        image = torch.from_numpy(decode_picture(record.aligned_image)).float() / 255
-        with torch.inference_mode():
-            face = face_mask(network(image[None]))[0].numpy()
-        eroded = soft_erosion(face.astype(np.float32), size=_SEGMENT_EROSION, threshold=_SEGMENT_SHARE).hard
-        return _largest_piece(eroded)
-
-    return rule
-
-
 def read_face(path: Path) -> UInt8[np.ndarray, "s s 3"]:
     """Returns a rendered face.
 
@@ -160,7 +115,8 @@ def drawn_area(face: UInt8[np.ndarray, "s s 3"], size: int = ALIGNED_SIZE) -> Bo
     return np.asarray(enlarged >= 0.5)
 
 
-def _largest_piece(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+def largest_piece(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """Returns the largest connected piece of a mask; pixels that touch at a corner belong together."""
     pieces, count = ndimage.label(mask, structure=np.ones((3, 3)))
     if count < 2:
         return mask

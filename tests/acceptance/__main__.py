@@ -1,4 +1,4 @@
-"""Does the fit hold its bars? `python -m tests.acceptance.__main__ [--clips DIR] [--variants]`.
+"""Does the fit of heads to landmarks hold its bars? `python -m tests.acceptance [--clips DIR] [--variants]`.
 
 Prints a table for synthetic heads, whose truth is known, and one for a folder of real clips' landmarks. With
 `--variants` fits that are wrong on purpose run too, and the table says which bars refuse them. The bars are those of
@@ -178,7 +178,7 @@ def accept_surface(assets: HeadAssets) -> list[Bar]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Prints the tables; returns 0 if all bars of the right fit hold."""
-    parser = argparse.ArgumentParser(prog="python -m tests.acceptance.__main__", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.acceptance", description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=Path, action="append", default=[], help="folder of landmarks; repeatable")
     parser.add_argument("--detector", choices=TABLE_NAMES, default="mediapipe", help="who found them")
     parser.add_argument("--speakers", type=int, nargs="*", default=list(_SPEAKERS), help="seeds of synthetic speakers")

@@ -14,7 +14,7 @@ from tests.parity.flame_deca import make_assets
 
 __all__ = ["golden_arrays", "golden_assets", "golden_codes", "some_codes"]
 
-_FILE = Path(__file__).resolve().parent.parent / "goldens" / "flame_deca_one.npz"
+_FILE = Path(__file__).resolve().parents[2] / "goldens" / "flame_deca_one.npz"
 
 
 @functools.cache

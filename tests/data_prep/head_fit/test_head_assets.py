@@ -11,6 +11,7 @@ import pytest
 
 from asccl_jax.errors import InputError
 from asccl_jax.head.flame import load_head_model
+from data_prep.head_fit.assets_check import main
 from data_prep.head_fit.head_assets import (
     YAWS,
     HeadAssets,
@@ -20,7 +21,6 @@ from data_prep.head_fit.head_assets import (
     write_builtin_assets,
 )
 from data_prep.synthetic.head import build_head
-from DECA_torch_bridge.assets_check import main
 from DECA_torch_bridge.flame import Flame
 from tests.data_prep.head_fit.tiny_head import write_tiny_head
 

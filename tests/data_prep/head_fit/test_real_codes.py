@@ -13,7 +13,7 @@ from data_prep.head_fit.published_codes import read_published_codes, write_publi
 from data_prep.head_fit.view import crop_view
 from tests.data_prep.head_fit.golden_head import golden_assets
 
-FOLDER = Path(__file__).parents[3] / "shared" / "clips" / "codedict"
+FOLDER = Path(__file__).parents[4] / "shared" / "clips" / "codedict"
 FILES = sorted(FOLDER.glob("*.npz"))
 
 pytestmark = pytest.mark.skipif(not FILES, reason="needs ../shared/clips/codedict")

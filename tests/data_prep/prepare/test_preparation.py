@@ -33,7 +33,7 @@ from tests.data_prep.tiny_media import (
     write_video,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 REAL_CLIPS = ROOT.parent / "shared" / "clips"
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from asccl_jax.data.manifest import read_manifest
 from asccl_jax.data.schema import RenderRecord
 from asccl_jax.errors import InputError
-from data_prep.video.face_masks import FaceMasks, drawn_area, outline_rule, read_face, segmentation_rule
+from data_prep.video.face_masks import FaceMasks, drawn_area, outline_rule, read_face
 from DECA_torch_bridge import segmenter
 from tests.data.painted_clips import painted_render, png, write_records
 
@@ -125,7 +125,7 @@ def test_a_segmentation_is_eroded_and_its_largest_piece(tmp_path, monkeypatch):
     seen[10:40, 10:40] = True
     monkeypatch.setattr(segmenter, "face_mask", lambda scores: torch.from_numpy(seen)[None])
     record: RenderRecord = painted_render(CLIP, 0)
-    mask = segmentation_rule(tmp_path / "unet.pth")(record)
+    mask = segmenter.segmentation_rule(tmp_path / "unet.pth")(record)
     assert mask[130, 130]
     assert not mask[:50].any()
     assert not mask[60, 60:200].any()
@@ -136,7 +136,7 @@ def test_another_networks_file_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(segmenter, "Segmenter", functools.partial(segmenter.Segmenter, reduction=32))
     torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match=r"other\.pth: not the face segmentation UNet.*conv\.weight"):
-        segmentation_rule(tmp_path / "other.pth")
+        segmenter.segmentation_rule(tmp_path / "other.pth")
 
 
 def test_a_picture_that_is_no_aligned_face_is_named(tmp_path):

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.errors import InputError, exit_on_input_error, require_torch
 from asccl_jax.work import require_writable_file, sole_writer
 from data_prep.head_fit import flame_files
 from data_prep.head_fit.flame_files import DECA_MODEL
 from data_prep.head_fit.head_assets import export_head, load_assets, write_builtin_assets
-from DECA_torch_bridge.state_dict import require_torch
 
 __all__ = ["ASSET_FILES", "AssetFile", "AssetState", "check_assets", "main"]
 

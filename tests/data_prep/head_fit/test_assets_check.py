@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data_prep.head_fit import flame_files
-from DECA_torch_bridge.assets_check import ASSET_FILES, check_assets, main
+from data_prep.head_fit.assets_check import ASSET_FILES, check_assets, main
 from tests.data_prep.head_fit.tiny_head import write_tiny_head
 
 
