@@ -1,5 +1,6 @@
 """Checkpoint files: read without trust, written whole or not at all."""
 
+import importlib.util
 import os
 import pickle
 
@@ -7,7 +8,6 @@ import numpy as np
 import pytest
 
 from asccl_jax.errors import InputError
-from DECA_torch_bridge import state_dict as state_dict_module
 from DECA_torch_bridge.state_dict import read_state_dict, write_state_dict
 
 torch = pytest.importorskip("torch")
@@ -103,7 +103,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_missing_pytorch_is_named_with_the_remedy(tmp_path, monkeypatch):
     (tmp_path / "a.pth").touch()
-    monkeypatch.setattr(state_dict_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for call in (lambda: read_state_dict(tmp_path / "a.pth"), lambda: write_state_dict(tmp_path / "b.pth", ARRAYS)):
         with pytest.raises(
             InputError, match=r"needs PyTorch, which is not installed: pip install 'asccl-jax\[bridge\]'"
