@@ -1,1 +1,1 @@
-"""Videos to records: decode, landmarks, face crops, audio pairing, shards; and the synthetic talking heads."""
+"""Videos and sound: decoded, paired and prepared; heads fitted, drawn and edited; faces manipulated and scored."""

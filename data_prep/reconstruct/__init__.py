@@ -1,9 +1,9 @@
 """From clips to code dicts and conditioning pictures: what `asccl reconstruct` does.
 
-* `inputs`, `sources`: which clips there are, and their frames and landmarks, be they videos, records or NED folders.
-* `track_step`, `speaker_step`, `clip_step`: the three steps that run on Beam, each resumed by its own files.
+* `clip_inputs`, `sources`: which clips there are, their frames and landmarks: videos, records or NED folders.
+* `track_step`, `speaker_step`, `clip_step`: the three steps, each resumed by its own files (`work`, `task_runs`).
 * `encoders`: the two ways to codes, `landmarks` and `deca`, behind one interface; `smoothing`.
-* `face_template`, `pictures`: aligned coordinates; crops and renders as pictures.
-* `assembly`, `folders`: records with a manifest, or the published folder layout, written and read.
-* `pipeline`, `report`: from end to end, and what became of every clip.
+* `drawing`: aligned coordinates; crops and renders as pictures. `sinks`, `folders`: where they are kept.
+* `reconstruction`, `reconstruct_report`: from end to end, and what became of every clip.
+* `edit_command`, `render_files`: edited codes drawn again.
 """

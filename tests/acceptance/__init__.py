@@ -1,1 +1,1 @@
-"""Acceptance of the fit of heads to landmarks: what it reaches on exact truth and on real clips, and what it would refuse."""
+"""Acceptance of the fit of heads to landmarks: what it reaches on truth and on real clips, what it would refuse."""
