@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import google_crc32c
 
 from asccl_jax.errors import InputError, bucket_errors, first_line
+from asccl_jax.progress import ProgressBar
 from asccl_jax.work import temporary_name
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ import json
 import shutil
 import urllib.parse
 from pathlib import Path
-
-from tqdm import tqdm
 
 from asccl_jax.errors import WriteError, writing
 from asccl_jax.paths import user_cache
@@ -301,7 +300,7 @@ def _fetch(remote: RemoteFolder, local: Path, missing: Mapping[str, RemoteFile])
         )
     _LOG.info("fetching %d files of %s to %s", len(missing), remote.address, local)
     with (
-        tqdm(total=size, unit="B", unit_scale=True, desc="fetching") as bar,
+        ProgressBar(total=size, unit="B", unit_scale=True, desc="fetching") as bar,
         (local / _INDEX).open("a", encoding="utf-8") as index,
     ):
         for name in remote.fetch(missing, local):

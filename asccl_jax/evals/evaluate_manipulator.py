@@ -13,6 +13,7 @@ from asccl_jax import process
 from asccl_jax.data.manifest import evenly_spaced
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.head.flame import HEAD_NAME
+from asccl_jax.progress import ProgressBar
 from asccl_jax.work import sole_writer
 
 if TYPE_CHECKING:
@@ -53,8 +54,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    import tqdm
-
     from asccl_jax.data.hold_outs import scored_on
     from asccl_jax.data.tracks import read_truth
     from asccl_jax.evals.manipulator_report import to_text, write_evaluation
@@ -66,7 +65,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     head_path = options.head or options.tracks / HEAD_NAME
     head = load_head_model(head_path) if options.head is not None or head_path.is_file() else None
     ways = len(candidates) * (1 if options.no_references else 2) + 1
-    with tqdm.tqdm(total=ways * len(deliveries), unit="clip", dynamic_ncols=True, disable=None) as bar:
+    with ProgressBar(total=ways * len(deliveries), unit="clip") as bar:
         evaluation = evaluate(
             candidates,
             deliveries,

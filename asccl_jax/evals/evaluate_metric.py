@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from asccl_jax import process
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.progress import ProgressBar
 from asccl_jax.work import sole_writer
 
 if TYPE_CHECKING:
@@ -95,8 +96,6 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    import tqdm
-
     from asccl_jax.data.frames import FrameStore
     from asccl_jax.data.hold_outs import scored_on
     from asccl_jax.evals.metric_comparisons import load_comparisons
@@ -107,7 +106,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     comparisons = load_comparisons(options.records, split=options.split, limit=options.limit)
     candidates = _candidates(options, comparisons.split)
     frames = FrameStore(options.records, comparisons.split)
-    with tqdm.tqdm(total=work_units(candidates, comparisons), unit="image", dynamic_ncols=True, disable=None) as bar:
+    with ProgressBar(total=work_units(candidates, comparisons), unit="image") as bar:
         evaluation = evaluate(candidates, frames, comparisons, draws=options.draws, advance=bar.update)
     told = scored_on(
         comparisons.split,
@@ -120,8 +119,6 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _compare_clips(options: argparse.Namespace) -> int:
-    import tqdm
-
     from asccl_jax.data.frames import FrameStore
     from asccl_jax.evals.metric_evaluation import clip_comparisons, clip_grid, clip_losses
     from asccl_jax.evals.metric_scores import count_images
@@ -132,9 +129,7 @@ def _compare_clips(options: argparse.Namespace) -> int:
     frames = FrameStore(options.records, split)
     comparisons = clip_comparisons(frames, options.clip_query, options.clip_keys.split(","))
     candidates = _candidates(options, split)
-    with tqdm.tqdm(
-        total=len(candidates) * count_images(comparisons), unit="image", dynamic_ncols=True, disable=None
-    ) as bar:
+    with ProgressBar(total=len(candidates) * count_images(comparisons), unit="image") as bar:
         losses = clip_losses(candidates, frames, comparisons, draws=options.draws, advance=bar.update)
     grid = clip_grid(options.clip_query, losses)
     sys.stdout.write(f"{grid.title}\n{grid.note}\n\n{align(grid.headings, grid.rows)}\n")

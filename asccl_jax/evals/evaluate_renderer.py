@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from asccl_jax import process
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.progress import ProgressBar
 from asccl_jax.work import sole_writer
 
 if TYPE_CHECKING:
@@ -52,8 +53,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    import tqdm
-
     from asccl_jax.data.aligned_frames import open_clips
     from asccl_jax.data.hold_outs import reported_split, scored_on
     from asccl_jax.evals.renderer_evaluation import evaluate, fitted_probe
@@ -68,7 +67,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.edits is not None:
         records = RenderRecords(options.records)
         probe = fitted_probe(options.probes or options.output, clips, records)
-    with tqdm.tqdm(unit="clip", dynamic_ncols=True, disable=None) as bar:
+    with ProgressBar(unit="clip") as bar:
         evaluation = evaluate(
             candidates,
             clips,

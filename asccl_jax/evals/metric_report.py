@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import tqdm
-
 from asccl_jax.data.frames import FrameStore
 from asccl_jax.data.hold_outs import scored_on
 from asccl_jax.data.manifest import Manifest, read_manifest
@@ -28,6 +26,7 @@ from asccl_jax.evals.metric_text import Grid, bar_grids, describe, learning_grid
 from asccl_jax.evals.report import Card, Page, Picture, Section, effort_card, json_text, settings_section, write_page
 from asccl_jax.evals.statistics import interval_note
 from asccl_jax.metrics_file import METRICS_FILE, read_metrics
+from asccl_jax.progress import ProgressBar
 from asccl_jax.weights import load_metric
 
 __all__ = [
@@ -225,7 +224,7 @@ def write_training_report(
     )
     frames = FrameStore(records, comparisons.split)
     units = work_units(candidates, comparisons)
-    with tqdm.tqdm(total=units, desc="scoring for the report", unit="image", dynamic_ncols=True, disable=None) as bar:
+    with ProgressBar(total=units, desc="scoring for the report", unit="image") as bar:
         evaluation = evaluate(candidates, frames, comparisons, draws=draws, advance=bar.update)
     config = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
     speakers = {frames.index.clips[record.query_clip].speaker for record in comparisons.records}

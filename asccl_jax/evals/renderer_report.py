@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tqdm
 from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -46,6 +45,7 @@ from asccl_jax.evals.report import (
 )
 from asccl_jax.evals.statistics import Interval, interval_note
 from asccl_jax.metrics_file import METRICS_FILE, picture_files, read_metrics
+from asccl_jax.progress import ProgressBar
 from asccl_jax.weights import load_renderer
 from asccl_jax.work import write_atomically
 
@@ -411,7 +411,7 @@ def write_training_report(workdir: Path, data: Path, *, seconds: float | None = 
         one for one in held_out.clips.clips.values() if one.split == "test" and one.speaker in training.speakers()
     ]
     parts = tested or [_as_clip(held_out, item) for item in held_out.items]
-    with tqdm.tqdm(desc="drawing for the report", unit="clip", dynamic_ncols=True, disable=None) as bar:
+    with ProgressBar(desc="drawing for the report", unit="clip") as bar:
         evaluation = evaluate(
             candidates, held_out.clips, held_out=parts, limit=limit, pictured=limit, advance=bar.update
         )

@@ -12,6 +12,7 @@ from asccl_jax import process
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.errors import InputError, exit_on_input_error, writing
 from asccl_jax.paths import is_litter
+from asccl_jax.progress import ProgressBar
 from asccl_jax.work import require_writable_file, require_writable_folder, sole_writer
 
 if TYPE_CHECKING:
@@ -228,8 +229,6 @@ def _edit_folder(
     settings: dict[str, Any],
 ) -> int:
     """Edits every clip that is not there yet, or was edited as another one; a bad one does not stop the others."""
-    import tqdm
-
     from asccl_jax.data.records import file_sha256
     from asccl_jax.work import claim_folder, is_made, making
 
@@ -237,7 +236,7 @@ def _edit_folder(
     made_of = {path: {**settings, "source": file_sha256(path)} for path in sources}
     wanted = [path for path in sources if options.overwrite or not is_made(options.output / path.name, made_of[path])]
     faults = []
-    for path in tqdm.tqdm(wanted, unit="clip", dynamic_ncols=True, disable=None):
+    for path in ProgressBar(wanted, unit="clip"):
         try:
             edited = edit(_load(path), path)
         except InputError as error:

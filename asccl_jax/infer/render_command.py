@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from asccl_jax import process
 from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.progress import ProgressBar
 from asccl_jax.work import sole_writer
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _render(options: argparse.Namespace) -> int:
     import jax
-    import tqdm
 
     from asccl_jax.data.aligned_frames import open_clips
     from asccl_jax.infer.rendering import render_clip
@@ -71,17 +71,15 @@ def _render(options: argparse.Namespace) -> int:
     decisive = {**settings, "chunk": options.chunk, "drawn": _facts_of_edit(options.conditioning)}
     renderer = jax.device_put(renderer)
     written = 0
-    several = None if len(chosen) > 1 else True  # a bar of its frames is enough for a single clip
-    for clip in tqdm.tqdm(chosen, unit="clip", dynamic_ncols=True, disable=several):
+    single = len(chosen) == 1  # a bar of its frames is enough for a single clip
+    for clip in ProgressBar(chosen, unit="clip", disable=single):
         folder, made_of = options.output / clip.clip, {**decisive, "clip": clips.facts(clip.clip)}
         if is_made(folder, made_of) and not options.overwrite:
             continue
         with writing(folder), growing_folder(folder, made_of) as unfinished:
             read = _reader(clips, clip.clip, options.conditioning)
             frames = render_clip(renderer, read, clip.runs, unfinished, chunk=options.chunk)
-            for _ in tqdm.tqdm(
-                frames, total=len(clip.frames), unit="frame", dynamic_ncols=True, disable=None, leave=several
-            ):
+            for _ in ProgressBar(frames, total=len(clip.frames), unit="frame", leave=single):
                 written += 1
     sys.stdout.write(f"{options.output}: {len(chosen)} clips, {written} frames written\n")
     return 0

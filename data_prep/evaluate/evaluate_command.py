@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from asccl_jax import process
 from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.progress import ProgressBar
 from asccl_jax.work import sole_writer
 
 if TYPE_CHECKING:
@@ -65,8 +66,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     import dataclasses
 
-    import tqdm
-
     from data_prep.evaluate.evaluation import evaluate
     from data_prep.evaluate.evaluation_run import EvaluationSettings
     from data_prep.evaluate.inputs import read_clips
@@ -96,7 +95,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     )
     _say_missing(networks.missing)
     _say_problems(real, fake, source)
-    with tqdm.tqdm(unit="step", dynamic_ncols=True, disable=None) as bar:
+    with ProgressBar(unit="step") as bar:
         evaluation, scored = evaluate(
             fake,
             real,

@@ -22,9 +22,9 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
-from tqdm import tqdm
 
 from asccl_jax.errors import InputError
+from asccl_jax.progress import ProgressBar
 from data_prep.media.clips import Clip
 from data_prep.media.landmarks import LandmarkBackend, make_backend
 from data_prep.prepare.clip_records import ClipSettings, ShardTask, WorkFolder, assemble_shard, prepare_clip
@@ -226,7 +226,7 @@ def _progress_bar(name: str, total: int, results: Path, *, show: bool) -> Iterat
         return sum(path.suffix == ".json" and not path.name.startswith(".") for path in results.iterdir())
 
     start, ended = count(), threading.Event()
-    with tqdm(total=total, desc=name, unit="task", disable=None if show else True) as bar:
+    with ProgressBar(total=total, desc=name, unit="task", disable=not show) as bar:
 
         def follow() -> None:
             while not ended.wait(0.5):

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import tqdm
 from jaxtyping import UInt8
 
 from asccl_jax.data.aligned_frames import decode_picture
@@ -28,6 +27,7 @@ from asccl_jax.data.tracks import clip_file_name
 from asccl_jax.errors import InputError, exit_on_input_error, writing
 from asccl_jax.head.face_points import draw_eyes, edited_eye_points, eye_points
 from asccl_jax.infer.rendering import prefetched
+from asccl_jax.progress import ProgressBar
 from asccl_jax.work import file_facts, growing_folder, is_made, sole_writer
 from data_prep.head_fit.head_drawing import Renderer, image_u8
 from data_prep.head_fit.view import View
@@ -113,7 +113,7 @@ def _draw(options: argparse.Namespace, manifest: Manifest, clip: str, edited: Co
     )
     # While files are compressed and written, a thread draws the next ones.
     ahead = prefetched(_on_one_thread(pictures), depth=options.batch)
-    bar = tqdm.tqdm(ahead, total=len(edited), initial=drawn, unit="frame", dynamic_ncols=True, disable=None)
+    bar = ProgressBar(ahead, total=len(edited), initial=drawn, unit="frame")
     for index, frame in bar:
         for kind, picture in frame.items():
             (folder / kind).mkdir(exist_ok=True)

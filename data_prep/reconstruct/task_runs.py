@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from tqdm import tqdm
-
+from asccl_jax.progress import ProgressBar
 from data_prep.prepare.prepare_settings import RunnerSettings
 from data_prep.reconstruct.work import Task, counting_frames
 
@@ -34,9 +33,9 @@ def run_tasks(name: str, tasks: Sequence[Task], runner: RunnerSettings, *, progr
         task.mark.unlink(missing_ok=True)
     if runner.runner == "local" and (runner.workers == 1 or len(todo) <= 1):
         # A single task is shown by its frames alone.
-        hidden = True if len(todo) == 1 or not progress else None
+        hidden = len(todo) == 1 or not progress
         with counting_frames(progress):
-            for task in tqdm(todo, desc=name, unit="task", disable=hidden):
+            for task in ProgressBar(todo, desc=name, unit="task", disable=hidden):
                 task.run()
         return
     while todo:

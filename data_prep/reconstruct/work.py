@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from asccl_jax.errors import InputError
+from asccl_jax.progress import ProgressBar
 from asccl_jax.work import write_atomically
 from data_prep.media.decode import BrokenMediaError
 
@@ -199,5 +199,4 @@ def counted(frames: Iterable[Item], what: str, *, total: int | None = None) -> I
       what: What is done to them, in a word.
       total: How many there are; None where that is found out by reading them.
     """
-    disabled = None if _SHOWN.get() else True
-    return iter(tqdm(frames, desc=what, total=total, unit="frame", dynamic_ncols=True, leave=False, disable=disabled))
+    return iter(ProgressBar(frames, desc=what, total=total, unit="frame", leave=False, disable=not _SHOWN.get()))

@@ -9,9 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.progress import ProgressBar
 from asccl_jax.work import require_writable_file, sole_writer
 from data_prep.synthetic.synthetic_clips import CLIPS_CSV, ClipSetSettings, plan_clips, write_clip_set
 
@@ -127,7 +126,7 @@ def _actors(words: list[str]) -> int:
 def _draw(written: Iterator[int], clips: int, options: argparse.Namespace) -> int:
     """Runs a writer of clips, showing how far it is."""
     drawn = 0
-    with tqdm(total=clips, unit="clip", desc="talking heads", disable=options.quiet) as bar:
+    with ProgressBar(total=clips, unit="clip", desc="talking heads", disable=options.quiet) as bar:
         for frames in written:
             drawn += frames
             bar.update()
@@ -172,7 +171,7 @@ def _comparisons(words: list[str]) -> int:
         raise InputError(f"--records {options.records}: no such folder; make it with asccl prepare")
     with (
         sole_writer(options.records, "--records"),
-        tqdm(total=settings.groups, unit="group", desc="comparisons", disable=options.quiet) as bar,
+        ProgressBar(total=settings.groups, unit="group", desc="comparisons", disable=options.quiet) as bar,
     ):
         manifest = write_records(options.records, settings, workers=options.workers, advance=bar.update)
     count = manifest.split("comparisons").records("comparisons")
@@ -206,7 +205,7 @@ def _tracks(words: list[str]) -> int:
     plans = plan_tracks(settings)
     with (
         sole_writer(options["output"], "--output"),
-        tqdm(total=len(plans), unit="clip", desc="tracks", disable=options["quiet"]) as bar,
+        ProgressBar(total=len(plans), unit="clip", desc="tracks", disable=options["quiet"]) as bar,
     ):
         for count in write_track_set(settings, options["output"]):
             frames += count

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import tqdm
 from jaxtyping import Float, Int
 
 from asccl_jax.data.manifest import Manifest, read_manifest
 from asccl_jax.data.tracks import clip_file_name
 from asccl_jax.errors import InputError, exit_on_input_error, require_torch
+from asccl_jax.progress import ProgressBar
 from asccl_jax.work import require_writable_file
 from data_prep.media.encode import draw_label
 from data_prep.media.video_files import (
@@ -119,7 +119,7 @@ def _write(
         crf=options.crf,
     )
     with writer:
-        for timed in tqdm.tqdm(video.pictures(), total=len(rows), unit="frame", dynamic_ncols=True, disable=None):
+        for timed in ProgressBar(video.pictures(), total=len(rows), unit="frame"):
             row = rows.get(timed.index)
             if row is not None:
                 _check_frame(options.video, track, row, timed)

@@ -15,11 +15,11 @@ from typing import Any
 
 import cv2
 import numpy as np
-import tqdm
 from jaxtyping import Float, Float32, Int64, UInt8
 
 from asccl_jax.data.manifest import Manifest
 from asccl_jax.errors import InputError, WriteError
+from asccl_jax.progress import ProgressBar
 from data_prep.media.decode import BrokenMediaError, read_frames
 from data_prep.media.encode import MarkedVideoWriter, refusal_of_sound
 from data_prep.media.video_files import open_video
@@ -257,7 +257,7 @@ def _rehearse(video: Path, output: Path) -> None:
 def _read(path: Path) -> VideoCheck:
     cuts, times, unreadable, size = SceneCuts(), [], 0, (0, 0)
     faces = _FaceCounts()
-    for frame in tqdm.tqdm(read_frames(path), unit="frame", dynamic_ncols=True, leave=False, disable=None):
+    for frame in ProgressBar(read_frames(path), unit="frame", leave=False):
         times.append(frame.time_s)
         cuts.add(frame.image)
         if frame.image is None:

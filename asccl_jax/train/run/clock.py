@@ -20,6 +20,7 @@ import tqdm
 from jaxtyping import Float
 
 from asccl_jax.process import device_peak_bytes, host_peak_bytes
+from asccl_jax.progress import SECONDS_BETWEEN_LINES
 from asccl_jax.train.runtime import gather_rows
 
 __all__ = ["STEP_PHASES", "Phase", "ProcessFigures", "Progress", "RunClock", "StepTimes", "gather_figures"]
@@ -193,7 +194,6 @@ class StepTimes:
 # What a person watching sees: a bar with pairs a second and the time left, or a line now and then.
 
 _LOG = logging.getLogger(__name__)
-_SECONDS_BETWEEN_LINES = 15.0
 
 
 class Progress:
@@ -224,7 +224,7 @@ class Progress:
         now, steps_per_s = time.monotonic(), self._times.steps_per_s
         self._bar.set_postfix_str(f"loss {loss:.3f}, {self.examples_per_s:.1f} {self._unit}s/s", refresh=False)
         self._bar.update(1)
-        if self._bar.disable and self._visible and now - self._last_line > _SECONDS_BETWEEN_LINES:
+        if self._bar.disable and self._visible and now - self._last_line > SECONDS_BETWEEN_LINES:
             self._last_line = now
             left = (self._steps - step) / steps_per_s if steps_per_s else 0.0
             _LOG.info(
