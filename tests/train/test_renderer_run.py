@@ -34,6 +34,8 @@ CLIPS = {
     "train": {"A/neutral/1": range(12), "A/sad/1": range(12)},
     "validation": {"A/neutral/2": range(7), "A/happy/2": range(7)},
 }
+KEPT = ("--config.keep_checkpoints=4",)
+"""All that a smoke run saves."""
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +55,6 @@ def metric(tmp_path_factory):
 def train(launch, records, metric):
     """Starts a smoke run; one compilation serves all."""
     return functools.partial(launch, RECIPE, **{"data.dir": records, "metric.path": metric})
-
-
-KEPT = ("--config.keep_checkpoints=4",)
-"""All that a smoke run saves."""
 
 
 def step_losses(workdir):
