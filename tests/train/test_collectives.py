@@ -71,7 +71,8 @@ def test_the_gradient_of_a_wide_convolution_which_takes_row_by_row_is_added_up_o
 
 
 @pytest.mark.slow
-def test_the_command_prints_what_a_recipe_sends(tmp_path, capsys):
+def test_the_command_prints_what_a_recipe_sends(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")  # collectives are none of its affairs
     config = f"--config={ROOT / 'configs/manipulator.py'}:smoke"
     words = ["collectives", config, "--devices=2", "--rows=2", "--set", "model.lstm_layers=1"]
     assert main([*words, "--accumulation", "2", "--json", str(tmp_path / "report.json")]) == 0

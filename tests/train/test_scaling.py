@@ -43,9 +43,13 @@ class Scaled:
     split_arrays: int
 
 
-@functools.cache
 def scaled(devices, *, fsdp=1, groups=2):
     """Returns the outcome of the same steps on so many devices."""
+    return _scaled(devices, fsdp, groups)
+
+
+@functools.cache
+def _scaled(devices, fsdp, groups):
     task = dataclasses.replace(TASK, settings=dataclasses.replace(SETTINGS, bn_group_size=groups))
     mesh = data_mesh(BATCH, fsdp=fsdp, devices=jax.devices()[:devices])
     begun = task.init(jax.random.key(3))
