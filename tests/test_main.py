@@ -146,7 +146,7 @@ def test_a_manipulator_trains_under_a_metric_and_reports_what_it_does_to_the_tru
 
 def test_the_metric_joins_the_manipulator_once_the_steps_before_are_done(tracks, start):
     words = (f"--config.data.dir={tracks}", f"--config.mesh.metric={start}", "--config.mesh.first_step=3")
-    built = recipe.build_experiment(parse([f"--config={MANIPULATOR_RECIPE}:smoke", *words]).config)
+    built = recipes.build_experiment(parse([f"--config={MANIPULATOR_RECIPE}:smoke", *words]).config)
     built.batches.close()
     assert [built.task_at(step).mesh_loss is not None for step in (0, 2, 3, 8)] == [False, False, True, True]
 

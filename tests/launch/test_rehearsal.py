@@ -6,6 +6,7 @@ import pytest
 
 from data_prep.media.layouts import apply_transcripts, find_clips
 from tests import rehearsal
+from tests.launched import QUICK
 from tests.rehearsal import Rehearsal, main
 
 
@@ -66,7 +67,7 @@ def test_nonsense_is_refused(words, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_the_whole_rehearsal_small(compiled, tmp_path, monkeypatch):
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    monkeypatch.setenv("XLA_FLAGS", QUICK)
     (tmp_path / "compiled").symlink_to(compiled)  # other tests train the same network
     assert main(["--clips", "14", "--frames", "8", "--workers", "1", "--output", str(tmp_path)]) == 0
     report = json.loads((tmp_path / "rehearsal.json").read_text())
