@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import jax
 import numpy as np
 
 from asccl_jax.errors import InputError, writing
@@ -323,6 +322,8 @@ def claim_folder(output: Path, name: str, settings: Mapping[str, Any], *, overwr
 
 def fingerprint(weights: Any) -> str:
     """Returns a number that other weights do not have, as text."""
+    import jax  # only here: most of what writes files needs no JAX, which takes a second to import
+
     found = 0
     for leaf in jax.tree.leaves(weights):
         found = zlib.crc32(np.ascontiguousarray(leaf).data.cast("B"), found)

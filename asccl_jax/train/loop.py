@@ -20,7 +20,7 @@ from asccl_jax.train.checkpoints.checkpoint import Checkpoints, abandoned_io_unh
 from asccl_jax.train.evaluation import Scorer
 from asccl_jax.train.experiment import Experiment, FitResult
 from asccl_jax.train.faults.heartbeat import Heartbeat
-from asccl_jax.train.faults.restarts import StopSignals
+from asccl_jax.train.faults.signals import StopSignals
 from asccl_jax.train.run.clock import Phase, Progress, RunClock, StepTimes, gather_figures
 from asccl_jax.train.run.profile import ProfiledSteps, Profiler
 from asccl_jax.train.run.run_config import note_config

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from asccl_jax.train.faults import restarts
-from asccl_jax.train.faults.restarts import StopSignals
+from asccl_jax.train.faults.signals import StopSignals
 from tests.launched import ROOT
 
 # The parent under test. Its child counts its own starts in a file and does what its first word says for that start.
