@@ -21,8 +21,7 @@ __all__ = [
     "keep_freed_memory",
 ]
 
-# On CPU, jaxlib hands single convolutions to YNNPACK, whose weight gradients are two to four times slower than
-# Eigen's;
+# On CPU, jaxlib hands single convolutions to YNNPACK, whose weight gradients are two to four times slower than Eigen's;
 # one flag keeps them on Eigen. The flag is experimental, so it is tried in a child process first and the verdict is
 # cached per jaxlib version.
 
@@ -77,8 +76,7 @@ def _jaxlib_accepts_flag() -> bool:
 # Freed memory of the host, kept for the next step instead of being handed back to the system.
 #
 # XLA's CPU back end takes one large buffer for the temporaries of a step and frees it at the end. glibc gives such a
-# buffer back to the kernel, which has to find and clear every page of it again in the next step: about a seventh of
-# the
+# buffer back to the kernel, which has to find and clear every page of it again in the next step: about a seventh of the
 # processor time of a training step at 224 pixels.
 
 # Names and numbers of <malloc.h>.

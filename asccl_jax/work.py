@@ -156,8 +156,7 @@ def _refusing(named: str) -> Iterator[None]:
 # Results that are not made twice: of each is noted what it was made of, and no other is taken for it.
 #
 # The note lies beside the file or folder, under its name with a dot before and `.made` behind. It goes before the
-# result
-# is replaced and comes after it, so that no kill leaves the note of one beside another.
+# result is replaced and comes after it, so that no kill leaves the note of one beside another.
 
 _MARK = ".settings.json"
 

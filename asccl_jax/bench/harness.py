@@ -281,8 +281,7 @@ def _processor() -> str:
 
 # Arithmetic of a metric's training step, counted by hand from the shapes.
 #
-# A multiply and an add are two operations. XLA's own count is reported beside it, but it counts the body of a loop
-# once
+# A multiply and an add are two operations. XLA's own count is reported beside it, but it counts the body of a loop once
 # and knows nothing of a library call's inside, so this one is what utilisation is computed from.
 
 

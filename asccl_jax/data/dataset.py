@@ -343,9 +343,8 @@ def _feature(feature: Feature, image_size: int) -> dict[str, Any]:
 # Writing a data set: frame shards in any order and by any number of processes, the manifest last.
 #
 # A preparation calls `begin_dataset` once, `write_frame_shard` once a shard (on any machine that sees the directory),
-# and
-# `finish_dataset` once with what those calls returned. Without a manifest a directory is not a data set, so a run that
-# is killed leaves nothing that training would read.
+# and `finish_dataset` once with what those calls returned. Without a manifest a directory is not a data set, so a run
+# that is killed leaves nothing that training would read.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -41,10 +41,8 @@ __all__ = [
 
 # How training disturbs what a renderer draws from, so that it forgives what it meets later.
 #
-# The published renderer moves and scales each conditioning picture by about a hundredth, anew for every frame and
-# every
-# stream, and moves the pupils. Within a sequence that shakes what should move smoothly: here a sequence is disturbed
-# as
+# The published renderer moves and scales each conditioning picture by about a hundredth, anew for every frame and every
+# stream, and moves the pupils. Within a sequence that shakes what should move smoothly: here a sequence is disturbed as
 # one, unless asked otherwise.
 
 NOISES = ("none", "sequence", "frame")

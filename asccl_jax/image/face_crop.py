@@ -22,9 +22,8 @@ __all__ = [
 # The face box, along which faces are cut out for the metric: from 68 landmarks, for arrays of any kind.
 #
 # Coordinates are pixels of the frame. A box holds borders, not centres: pixel 0 reaches from 0 to 1, so a landmark at
-# x,
-# pixel centres at integers, lies at x + 0.5 on the box's axis. The aspect ratio of the box is lost, so that a place of
-# the crop is the same place of the face whether the mouth is open or shut.
+# x, pixel centres at integers, lies at x + 0.5 on the box's axis. The aspect ratio of the box is lost, so that a place
+# of the crop is the same place of the face whether the mouth is open or shut.
 
 MARGIN = 0.1
 """Margin on each side of the landmarks' box, as a fraction of the box."""

@@ -62,9 +62,8 @@ def lanczos_weights(fraction: Float[np.ndarray, " n"]) -> Float32[np.ndarray, "n
 
 
 # Coordinates are rounded as OpenCV rounds them: to 1/1024 of a pixel, then to the 32 places between two pixels for
-# which
-# there are weights. So nearest is equal to OpenCV 4 and 5 bit for bit and Lanczos-4 and linear within one grey level;
-# OpenCV rounds its weights to 15 bits on top, we do not.
+# which there are weights. So nearest is equal to OpenCV 4 and 5 bit for bit and Lanczos-4 and linear within one grey
+# level; OpenCV rounds its weights to 15 bits on top, we do not.
 
 _STEP_BITS = 10
 """OpenCV's coordinates are whole numbers of 1/1024 of a pixel."""

@@ -36,12 +36,10 @@ __all__ = [
 # Forms of convolution whose values and gradients are fast on CPU; `convolution.convolve` chooses among them.
 #
 # XLA's CPU back end is slow at dilated convolutions, three quarters of whose products are with zeros (the input
-# gradient
-# of a stride-2 convolution, a transposed convolution), at the kernel gradients of stride 2 and of wide maps with few
-# channels, and at wide kernels that end in few channels. Here these are sums of dense products; values agree with
-# XLA's
-# up to rounding. Float64 it convolves with plain loops, four to sixty times slower than the matrix products of
-# `shifted_products`. GPUs and TPUs do all of it well.
+# gradient of a stride-2 convolution, a transposed convolution), at the kernel gradients of stride 2 and of wide maps
+# with few channels, and at wide kernels that end in few channels. Here these are sums of dense products; values agree
+# with XLA's up to rounding. Float64 it convolves with plain loops, four to sixty times slower than the matrix products
+# of `shifted_products`. GPUs and TPUs do all of it well.
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 """Axes of maps, kernels and results."""

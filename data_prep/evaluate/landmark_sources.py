@@ -28,8 +28,8 @@ __all__ = ["PROBE", "SOURCES", "ClipLandmarks", "KnownClip", "LandmarkFinder", "
 # Mouths read off faces that no detector knows: a probe trained on the real clips whose landmarks are given.
 #
 # A manipulated frame shows the head where its source does, so the source's eyes tell where to look; the probe says
-# where
-# the lips are. It is never better than its error on frames it has not seen, which is reported with every distance.
+# where the lips are. It is never better than its error on frames it has not seen, which is reported with every
+# distance.
 
 SIDE = 96
 """Side of the pictures the probe reads, in pixels."""

@@ -256,8 +256,7 @@ def _ear(skin: SkinSheet, side: int) -> Part:
 
 # How heads differ: a smooth, symmetric random deformation of the space they lie in, its components by variance.
 #
-# A Gaussian process over space moves skin, eyes and teeth together. Deformations are symmetric in the midplane and
-# fade
+# A Gaussian process over space moves skin, eyes and teeth together. Deformations are symmetric in the midplane and fade
 # out toward the chest. With coefficients drawn from N(0, 1) the head varies as the process does.
 
 # Length scale, standard deviation in x and y, standard deviation in z; metres.

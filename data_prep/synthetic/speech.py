@@ -33,8 +33,7 @@ __all__ = [
     "speech_distance",
 ]
 
-# A sentence has a canonical time, the one of its neutral delivery. Every delivery is a smooth, strictly rising map
-# from
+# A sentence has a canonical time, the one of its neutral delivery. Every delivery is a smooth, strictly rising map from
 # its own time to canonical time, and its mouth shapes are the sentence's at that canonical time. So two frames of two
 # deliveries say the same exactly where their canonical times are equal.
 
