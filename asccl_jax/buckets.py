@@ -6,34 +6,31 @@ import base64
 import contextlib
 import dataclasses
 import errno
+import fcntl
+import json
 import logging
 import os
 import re
+import shutil
+import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import google_crc32c
 
-from asccl_jax.errors import InputError, bucket_errors, first_line
+from asccl_jax.errors import InputError, WriteError, bucket_errors, first_line, writing
+from asccl_jax.paths import user_cache
 from asccl_jax.progress import ProgressBar
-from asccl_jax.work import temporary_name
+from asccl_jax.work import temporary_name, write_atomically
 
 if TYPE_CHECKING:
     from etils import epath
 
     AnyPath: TypeAlias = Path | epath.Path
 else:
-    AnyPath = PurePath
-import fcntl
-import json
-import shutil
-import urllib.parse
-from pathlib import Path
-
-from asccl_jax.errors import WriteError, writing
-from asccl_jax.paths import user_cache
-from asccl_jax.work import write_atomically
+    AnyPath = PurePath  # which both are; etils is for those who name a bucket
+"""A path on a disk, or one of etils' in a bucket, which has the same methods but for what `stat` returns."""
 
 __all__ = [
     "AnyPath",
@@ -47,10 +44,6 @@ __all__ = [
 ]
 
 # Only who names such a folder imports gcsfs, which the extra `gcs` brings.
-
-# which both are; etils is for those who name a bucket
-"""A path on a disk, or one of etils' in a bucket, which has the same methods but for what `stat` returns."""
-
 
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
