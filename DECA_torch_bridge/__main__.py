@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.process import called_as
 
 __all__ = ["main"]
 
@@ -16,6 +18,13 @@ _HELP = """usage: python -m DECA_torch_bridge COMMAND [OPTIONS]     (COMMAND --h
   edit           what the neural renderer draws an edited clip from, aligned as its source
   import-tracks  tracks to train the manipulator on, of ACTOR_deca.pkl files or an Aff-Wild2 folder
 """
+
+_MODULES = {
+    "precompute": "data_prep.reconstruct.reconstruct_command",
+    "render": "data_prep.reconstruct.render_files",
+    "edit": "data_prep.reconstruct.edit_command",
+    "import-tracks": "data_prep.head_fit.import_tracks",
+}
 
 
 @exit_on_input_error
@@ -33,23 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(_HELP)
         return 0
     name, *rest = words
-    if name == "precompute":
-        from data_prep.reconstruct.reconstruct_command import main as precompute
-
-        return precompute(rest)
-    if name == "render":
-        from data_prep.reconstruct.render_files import main as render
-
-        return render(rest)
-    if name == "edit":
-        from data_prep.reconstruct.edit_command import main as edit
-
-        return edit(rest)
-    if name == "import-tracks":
-        from data_prep.head_fit.import_tracks import main as import_tracks
-
-        return import_tracks(rest)
-    raise InputError(f"unknown command {name!r}: expected precompute, render, edit or import-tracks")
+    if name not in _MODULES:
+        raise InputError(f"unknown command {name!r}: expected one of {', '.join(_MODULES)}")
+    with called_as(name):
+        return int(importlib.import_module(_MODULES[name]).main(rest))
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.models.correlation import FrozenMetric
 from asccl_jax.models.manipulator import NETWORKS
 from asccl_jax.models.vgg import Vgg
+from asccl_jax.process import command_name
 from asccl_jax.settings import MetricSettings
 from asccl_jax.weights import (
     FACE_NETWORK_FILES,
@@ -264,7 +265,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="asccl convert", description="Convert weights between PyTorch and Flax.")
+    parser = argparse.ArgumentParser(prog=command_name(), description="Convert weights between PyTorch and Flax.")
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
     metric = kinds.add_parser(
         "metric",

@@ -224,7 +224,7 @@ def read_deca_model(path: Path) -> DecaWeights:
       InputError: No such file, a damaged, unsafe or foreign one; all keys that are wrong are listed.
     """
     if not path.is_file():
-        raise InputError(f"{path}: no such file; `asccl assets check {path.parent}` says where to get it")
+        raise InputError(f"{path}: no such file; `asccl head check {path.parent}` says where to get it")
     content = load_tensors(path)
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, expected DECA's dictionary of networks")

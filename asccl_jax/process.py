@@ -1,7 +1,9 @@
-"""What holds for a whole process: XLA's flags, the allocator's thresholds, the peak of its memory."""
+"""What holds for a whole process: the name of its command, XLA's flags, the allocator's thresholds, its peak memory."""
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import ctypes
 import importlib.metadata
 import logging
@@ -9,17 +11,45 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 from asccl_jax.paths import cache_folder
 
 __all__ = [
     "CPU_CONVOLUTION_FLAG",
     "apply_xla_flags",
+    "called_as",
+    "command_name",
     "device_peak_bytes",
     "host_peak_bytes",
     "is_applied",
     "keep_freed_memory",
 ]
+
+# The command as its user typed it, for the usage lines of parsers: modules run by themselves and behind other commands.
+
+_CALLED_AS: contextvars.ContextVar[str] = contextvars.ContextVar("called_as")
+
+
+def command_name() -> str:
+    """Returns the command as it was typed: `asccl eval metric`, or `python -m data_prep` where a module was run."""
+    name = _CALLED_AS.get(None)
+    if name is not None:
+        return name
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return Path(sys.argv[0]).name if spec is None else f"python -m {spec.name.removesuffix('.__main__')}"
+
+
+@contextlib.contextmanager
+def called_as(*words: str) -> Iterator[None]:
+    """Lets `command_name` return the present name and these words within the block: for a command that runs another."""
+    before = _CALLED_AS.set(" ".join([command_name(), *words]))
+    try:
+        yield
+    finally:
+        _CALLED_AS.reset(before)
+
 
 # On CPU, jaxlib hands single convolutions to YNNPACK, whose weight gradients are two to four times slower than Eigen's;
 # one flag keeps them on Eigen. The flag is experimental, so it is tried in a child process first and the verdict is

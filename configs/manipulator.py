@@ -1,7 +1,7 @@
 """Trains the expression manipulator (NED) on coefficient tracks; a frozen ASCCL metric supervises its meshes.
 
-    asccl reconstruct MEAD.csv --output tracks                  (or: asccl synthesise tracks --output tracks)
-    asccl assets export --output tracks/head.npz
+    asccl data reconstruct MEAD.csv --output tracks                  (or: asccl data synthesise tracks --output tracks)
+    asccl head export --output tracks/head.npz
     python -m asccl_jax.main --config configs/manipulator.py --workdir runs/manipulator \
         --config.mesh.metric=runs/asccl
 
@@ -52,7 +52,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.mesh.frames_per_step = 8  # of the batch's frames, drawn anew each time; 0: all, as CDRL does
     config.mesh.image_size = 0  # side of the drawn heads; 0: the metric's
     config.mesh.modes = ("latent", "reference")  # generator updates it takes part in; CDRL: ("reference",)
-    config.mesh.head = ""  # file of `asccl assets export`; "": head.npz in data.dir
+    config.mesh.head = ""  # file of `asccl head export`; "": head.npz in data.dir
     config.mesh.template = ""  # code dict whose first frame gives identity, pose, camera; "": of the first neutral clip
 
     config.data = ConfigDict()

@@ -1,6 +1,6 @@
 """Trains the neural renderer (NED's recurrent generator) on aligned faces; a frozen ASCCL metric supervises its frames.
 
-    asccl reconstruct VIDEOS --output records
+    asccl data reconstruct VIDEOS --output records
     python -m asccl_jax.main --config configs/renderer.py --workdir runs/renderer --config.metric.path=runs/asccl
 
 `config.data.dir` may as well be a folder of NED's, as it is. Many actors make a renderer to fine-tune one actor's from:
@@ -12,8 +12,8 @@ of four frames takes about 20 seconds. A VGG-19 to compare by: `asccl convert vg
 
 Variants, `--config configs/renderer.py:NAME`:
 
-- `demo`: a narrow network at 64 px on a synthetic actor (`asccl synthesise actors --actors 1`); about eight minutes on
-  two CPU cores. Expect held-out frames with a PSNR of about 27 dB.
+- `demo`: a narrow network at 64 px on a synthetic actor (`asccl data synthesise actors --actors 1`); about eight
+  minutes on two CPU cores. Expect held-out frames with a PSNR of about 27 dB.
 - `video`: the demo's network, taught by pixels alone and in smaller chunks, which shows most after few minutes
   (`launch/quickstart.sh`); about ten minutes on two CPU cores. Expect held-out frames with a PSNR of about 32 dB.
 - `smoke`: a toy network, a few steps; seconds on one core. Expect nothing but that it runs.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.process import command_name
 from asccl_jax.work import sole_writer
 from data_prep.media.landmarks import BACKENDS, LandmarkSettings
 from data_prep.media.layouts import LAYOUTS, named_speakers
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="asccl prepare",
+        prog=command_name(),
         description="Turns videos of people saying the same sentences in several emotions into training records.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

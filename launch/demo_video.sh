@@ -4,7 +4,8 @@
 # Usage: bash launch/demo_video.sh [DIRECTORY [VIDEO]] [-- OPTIONS]
 #   DIRECTORY  default runs/demo_video; what is already there is not made again
 #   VIDEO      one scene of one person, for whom a renderer is trained; results go to DIRECTORY/NAME-OF-THE-VIDEO
-#   OPTIONS    of VIDEO, for asccl train-renderer and asccl manipulate, as: --landmarks mediapipe --mediapipe-python FILE
+#   OPTIONS    of VIDEO, for asccl video train-renderer and asccl manipulate, as:
+#              --landmarks mediapipe --mediapipe-python FILE
 # The networks are those of runs/quickstart; what is missing of them is trained first (launch/quickstart.sh).
 # ASCCL_SIZE=smoke makes all of it tiny, networks included, with two emotions: minutes that show no more than that it runs.
 set -euo pipefail
@@ -41,7 +42,7 @@ if [ -n "$video" ]; then
   place="$directory/$name"
   renderer="$place/person/renderer"
   say "A renderer for $video (ten minutes on two cores) -> $renderer"
-  once "$directory" "renderer-$name" asccl train-renderer "$video" --workdir "$place/person" \
+  once "$directory" "renderer-$name" asccl video train-renderer "$video" --workdir "$place/person" \
     --config "$renderer_recipe" "${renderer_options[@]}" "${options[@]}"
   speaker="$name" sentence="clip"
 else
@@ -66,7 +67,7 @@ for emotion in "${emotions[@]}"; do
 done
 
 say "3/3 Side by side -> $place/side_by_side.mp4, $place/side_by_side.png"
-python -m data_prep.video.side_by_side "${shown[@]}" --output "$place/side_by_side.mp4" \
+asccl video side-by-side "${shown[@]}" --output "$place/side_by_side.mp4" \
   --sheet "$place/side_by_side.png"
 
 if [ "$place" = "$directory" ]; then
@@ -74,7 +75,7 @@ if [ "$place" = "$directory" ]; then
   for emotion in "${emotions[@]}"; do
     compared+=("$emotion=$place/fake/$emotion.mp4" "truth of $emotion=$actors/${clip/_neutral_/_${emotion}_}")
   done
-  python -m data_prep.video.side_by_side "${compared[@]}" --output "$place/beside_truth.mp4" \
+  asccl video side-by-side "${compared[@]}" --output "$place/beside_truth.mp4" \
     --sheet "$place/beside_truth.png" --columns 5
 fi
 

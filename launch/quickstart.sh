@@ -25,12 +25,12 @@ if [ "$size" = "smoke" ]; then
 fi
 
 say "1/5 Synthetic talking heads -> $directory/videos"
-once "$directory" videos asccl synthesise --preset "$size" --output "$directory/videos"
+once "$directory" videos asccl data synthesise --preset "$size" --output "$directory/videos"
 
 say "2/5 Videos -> records in $directory/records"
 once "$directory" records asccl prepare "$directory/videos/clips.csv" --layout list --landmarks precomputed \
   --image-size 112 --output "$directory/records"
-once "$directory" comparisons asccl synthesise comparisons --groups "$groups" --records "$directory/records"
+once "$directory" comparisons asccl data synthesise comparisons --groups "$groups" --records "$directory/records"
 
 say "3/5 Training the metric (five to seven minutes on two cores) -> $directory/metric"
 once "$directory" metric python -m asccl_jax.main --config "configs/asccl.py:$size" \
@@ -38,16 +38,16 @@ once "$directory" metric python -m asccl_jax.main --config "configs/asccl.py:$si
 say "Open $directory/metric/report/report.html; a generator to go with the metric follows"
 
 say "4/5 A manipulator, supervised by the metric (eight minutes on two cores) -> $directory/manipulator"
-once "$directory" tracks asccl synthesise tracks "${tracks_options[@]}" --output "$directory/tracks"
-once "$directory" head asccl assets export --output "$directory/tracks/head.npz"
+once "$directory" tracks asccl data synthesise tracks "${tracks_options[@]}" --output "$directory/tracks"
+once "$directory" head asccl head export --output "$directory/tracks/head.npz"
 once "$directory" manipulator python -m asccl_jax.main --config "configs/manipulator.py:$size" \
   --config.data.dir "$directory/tracks" --config.mesh.metric "$directory/metric" \
   --workdir "$directory/manipulator" "${generator_options[@]}"
 
 say "5/5 A synthetic actor and a renderer of that face (ten minutes on two cores) -> $directory/renderer"
-once "$directory" actors asccl synthesise actors --seed 1 --actors 1 "${actors_options[@]}" \
+once "$directory" actors asccl data synthesise actors --seed 1 --actors 1 "${actors_options[@]}" \
   --output "$directory/actors"
-once "$directory" actor_records asccl reconstruct "$directory/actors/clips.csv" --layout list --landmarks precomputed \
+once "$directory" actor_records asccl data reconstruct "$directory/actors/clips.csv" --layout list --landmarks precomputed \
   --landmark-table synthetic --output "$directory/actor_records"
 # Without the metric: what it does to a small renderer is not worth the time (README, Render the face).
 once "$directory" renderer python -m asccl_jax.main --config "$renderer_recipe" \

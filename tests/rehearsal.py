@@ -283,7 +283,7 @@ def _open_renders(rehearsal):
 
 
 def _read_tracks(rehearsal):
-    """The first step of `asccl reconstruct RECORDS`, which reads every clip once."""
+    """The first step of `asccl data reconstruct RECORDS`, which reads every clip once."""
     from data_prep.reconstruct.clip_inputs import find_inputs
     from data_prep.reconstruct.reconstruct_settings import Reconstruction
     from data_prep.reconstruct.task_runs import run_tasks

@@ -254,16 +254,16 @@ def test_every_command_that_writes_a_folder_says_that_another_run_works_there(co
 
 COMMANDS = {
     "prepare": ["{there}", "--layout", "mead", "--output", "{out}/r"],
-    "reconstruct": ["{there}", "--output", "{out}/r"],
-    "synthesise": ["--preset", "smoke", "--output", "{out}/h"],
-    "synthesise actors": ["--output", "{out}/h"],
-    "synthesise tracks": ["--output", "{out}/t"],
-    "import-tracks": ["{there}", "--output", "{out}/t"],
-    "manipulate-coefficients": ["{there}", "--checkpoint", "{there}", "--emotion", "sad", "--output", "{out}/c"],
-    "render": ["{there}", "--checkpoint", "{there}", "--output", "{out}/f"],
+    "data reconstruct": ["{there}", "--output", "{out}/r"],
+    "data synthesise": ["--preset", "smoke", "--output", "{out}/h"],
+    "data synthesise actors": ["--output", "{out}/h"],
+    "data synthesise tracks": ["--output", "{out}/t"],
+    "data import-tracks": ["{there}", "--output", "{out}/t"],
+    "video manipulate-coefficients": ["{there}", "--checkpoint", "{there}", "--emotion", "sad", "--output", "{out}/c"],
+    "video render": ["{there}", "--checkpoint", "{there}", "--output", "{out}/f"],
     "evaluate": ["--real", "{there}", "--fake", "{there}", "--report", "{out}/e"],
-    "evaluate-renderer": ["--checkpoint", "{there}", "--records", "{there}", "--output", "{out}/e"],
-    "evaluate-manipulator": ["--checkpoint", "{there}", "--tracks", "{there}", "--output", "{out}/e"],
+    "eval renderer": ["--checkpoint", "{there}", "--records", "{there}", "--output", "{out}/e"],
+    "eval manipulator": ["--checkpoint", "{there}", "--tracks", "{there}", "--output", "{out}/e"],
     "convert metric": ["{there}/a.pth", "{out}/m"],
 }
 

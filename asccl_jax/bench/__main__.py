@@ -35,7 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: Words after `bench`; None takes those of the process.
     """
     process.apply_xla_flags()  # Workers inherit it; some benchmarks import JAX, after which it is too late.
-    parser = argparse.ArgumentParser(prog="asccl bench", description="Measure speed and memory on this machine.")
+    parser = argparse.ArgumentParser(
+        prog=process.command_name(), description="Measure speed and memory on this machine."
+    )
     benchmarks = parser.add_subparsers(required=True, metavar="BENCHMARK")
     for name, (module_name, summary) in _BENCHMARKS.items():
         module = importlib.import_module(module_name)

@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> Report:
             "bench bridge needs PyTorch (pip install 'asccl-jax[bridge]') and a checkout with its tests/twins"
         )
     if options.assets is not None and not options.assets.is_dir():
-        raise InputError(f"--assets={options.assets}: no such folder; `asccl assets check` says what belongs there")
+        raise InputError(f"--assets={options.assets}: no such folder; `asccl head check` says what belongs there")
     possible = _ON_A_GPU if options.device == "cuda" else tuple(STAGES)
     stages = [name for name in possible if options.stage is None or name in options.stage]
     if not stages:

@@ -1,6 +1,6 @@
 """Records of faces: their format, how they are written, and the batches made of them.
 
-`asccl inspect DIR` prints what a data set holds and checks every byte of it. The modules, from the file up:
+`asccl data inspect DIR` prints what a data set holds and checks every byte of it. The modules, from the file up:
 
 * `atomic`, `example`, `records`: whole files, `tf.train.Example` and TFRecord shards, without TensorFlow.
 * `schema`, `manifest`, `tfds_metadata`: what a record holds, what a data set holds, and both told to TFDS.

@@ -348,7 +348,7 @@ def _sequences(subject: Path) -> dict[str, list[int]]:
     if missing:
         raise InputError(
             f"{subject}: no {', '.join(missing)}; expected the folder of one subject after alignment (a data set"
-            " of `asccl reconstruct` needs no masks)"
+            " of `asccl data reconstruct` needs no masks)"
         )
     found = {kind: _frames(subject / kind, ".txt" if kind == _EYES else ".png") for kind in _KINDS}
     first = found[_KINDS[0]]
@@ -394,7 +394,7 @@ def _read_points(path: Path) -> Float[np.ndarray, "n 2"]:
     return points
 
 
-# Aligned frames from the records that a reconstruction (`asccl reconstruct`) has written.
+# Aligned frames from the records that a reconstruction (`asccl data reconstruct`) has written.
 
 REGIONS = ("face", "head")
 """What a mask may cover."""
@@ -437,7 +437,7 @@ class RecordClips(AlignedClips):
         manifest = read_manifest(directory)
         splits = [name for name, split in manifest.splits.items() if split.renders]
         if not splits:
-            raise InputError(f"{directory} has no renders; make records that have them with `asccl reconstruct`")
+            raise InputError(f"{directory} has no renders; make records that have them with `asccl data reconstruct`")
         self._directory, self._region = Path(directory), region
         self._shape_picture = "aligned_detail_image" if detail else "aligned_shape_image"
         self._records = {name: open_records(directory, manifest, name, "renders") for name in splits}
@@ -543,7 +543,7 @@ def open_clips(
             path, image_size=image_size, detail=detail, region=region, untrusted=untrusted, cache_bytes=cache_bytes
         )
     if not path.is_dir():
-        raise InputError(f"{path} does not exist; expected records of `asccl reconstruct`, or folders of subjects")
+        raise InputError(f"{path} does not exist; expected records of `asccl data reconstruct`, or folders of subjects")
     folders = [path] if is_subject_folder(path) else sorted(filter(is_subject_folder, path.iterdir()))
     if not folders:
         raise InputError(

@@ -116,11 +116,13 @@ class CodeDict:
                 fields = {name: archive[name] for name in archive.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(
-                f"{path}: damaged or no npz file ({error}); make it again with `asccl reconstruct`"
+                f"{path}: damaged or no npz file ({error}); make it again with `asccl data reconstruct`"
             ) from error
         found = str(fields.pop("format", "none"))
         if found != FORMAT:
-            raise InputError(f"{path}: format {found!r}, expected {FORMAT!r}; make it again with `asccl reconstruct`")
+            raise InputError(
+                f"{path}: format {found!r}, expected {FORMAT!r}; make it again with `asccl data reconstruct`"
+            )
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(fields.keys() - known)
         missing = [name for name in _FRAME_SHAPES if name not in fields and name not in _OPTIONAL]

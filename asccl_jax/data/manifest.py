@@ -368,8 +368,8 @@ class Twin:
 def find_twins(manifest: Manifest, split: str = "validation") -> tuple[Twin, ...]:
     """Returns the pairs of a split whose lists of frames are equal, by speaker, sentence and emotion.
 
-    Only `asccl synthesise actors` makes clips that are equal in speech, pose and blinks; of others, equal numbers of
-    frames would be chance.
+    Only `asccl data synthesise actors` makes clips that are equal in speech, pose and blinks; of others, equal numbers
+    of frames would be chance.
 
     Args:
       manifest: Data set.

@@ -44,14 +44,14 @@ __all__ = [
 # The list of a directory of tracks: which clips it holds, who speaks in them and how, without any picture.
 #
 # DIR/tracks.json is the list, DIR/codes/NAME.npz the code dict of a clip, NAME being its `clip_file_name`: where
-# `asccl reconstruct` puts the code dicts of a data set, whose manifest takes the place of the list.
+# `asccl data reconstruct` puts the code dicts of a data set, whose manifest takes the place of the list.
 
 LIST_NAME = "tracks.json"
 
 _FORMAT = "asccl-tracks-1"
 _NAME_CHARACTERS, _NAME_BYTES = 80, 190
 """Of the readable part of a clip's file name; hash and endings come to it, and file systems hold 255 bytes."""
-_MAKE = "make tracks with `asccl reconstruct`, `asccl import-tracks` or `asccl synthesise tracks`"
+_MAKE = "make tracks with `asccl data reconstruct`, `asccl data import-tracks` or `asccl data synthesise tracks`"
 
 
 def clip_file_name(clip: str) -> str:
@@ -121,7 +121,7 @@ def write_track_list(directory: Path, tracks: TrackList) -> None:
 
 
 def read_track_list(directory: Path | str) -> TrackList:
-    """Returns what a directory of tracks holds, be it one with a list or the output of `asccl reconstruct`.
+    """Returns what a directory of tracks holds, be it one with a list or the output of `asccl data reconstruct`.
 
     Raises:
       InputError: No such directory, neither list nor manifest in it, or one that makes no sense.
@@ -250,9 +250,9 @@ def coefficients_of(codes: CodeDict) -> Float32[np.ndarray, "n 51"]:
 def read_tracks(directory: Path | str, *, split: str | None = None) -> list[CoefficientTrack]:
     """Returns the tracks of a directory, in the order of their ids.
 
-    The directory is the output of `asccl reconstruct` (of which the manifest, `codes/` and `tracks/` are read), of
-    `asccl import-tracks`, or of `asccl synthesise tracks`. Frames that a reconstruction had to interpolate, as it found
-    no face, are left out.
+    The directory is the output of `asccl data reconstruct` (of which the manifest, `codes/` and `tracks/` are read), of
+    `asccl data import-tracks`, or of `asccl data synthesise tracks`. Frames that a reconstruction had to interpolate,
+    as it found no face, are left out.
 
     Args:
       directory: Where the tracks are.
@@ -308,7 +308,7 @@ def read_truth(directory: Path | str, *, intensity: float = TYPICAL_INTENSITY) -
     """Returns the held-out neutral clips of a directory of synthetic tracks with their truth, in the order of ids.
 
     Args:
-      directory: Made by `asccl synthesise tracks`.
+      directory: Made by `asccl data synthesise tracks`.
       intensity: Strength of the emotion; by default the mean of what the tracks to train on hold, as an emotion's
         label says nothing of strength. Coefficients of a delivery depend on it linearly, so that those stored, of
         intensity 1, give any other exactly.
@@ -324,7 +324,7 @@ def read_truth(directory: Path | str, *, intensity: float = TYPICAL_INTENSITY) -
     ]
     if not has_truth(directory) or not clips:
         raise InputError(
-            f"{directory}: no truth of held-out neutral clips; only tracks of `asccl synthesise tracks` have it"
+            f"{directory}: no truth of held-out neutral clips; only tracks of `asccl data synthesise tracks` have it"
         )
     return [_read_delivery(directory, clip, entry.speaker, intensity) for clip, entry in clips]
 

@@ -1,4 +1,4 @@
-"""`asccl evaluate-manipulator`: scores checkpoints of the manipulator against the exact truth of synthetic speakers."""
+"""`asccl eval manipulator`: scores checkpoints of the manipulator against the exact truth of synthetic speakers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from asccl_jax import process
 from asccl_jax.data.manifest import evenly_spaced
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.head.flame import HEAD_NAME
+from asccl_jax.process import command_name
 from asccl_jax.progress import ProgressBar
 from asccl_jax.work import sole_writer
 
@@ -28,9 +29,9 @@ reached, jaw correlation with the source, error of the mouth. Writes scores.json
 
 _EXAMPLE = """\
 examples:
-  asccl assets export --output head.npz
-  asccl evaluate-manipulator --checkpoint runs/manipulator --tracks tracks --head head.npz --output evaluation
-  asccl evaluate-manipulator --checkpoint runs/with_metric --name "with metric" --also "without=runs/without" \\
+  asccl head export --output head.npz
+  asccl eval manipulator --checkpoint runs/manipulator --tracks tracks --head head.npz --output evaluation
+  asccl eval manipulator --checkpoint runs/with_metric --name "with metric" --also "without=runs/without" \\
       --tracks tracks --output evaluation
 """
 
@@ -78,13 +79,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     page = write_evaluation(options.output, evaluation, told=told)
     sys.stdout.write(f"{to_text(evaluation)}\n{told}\npage: {page}\n")
     if head is None:
-        sys.stdout.write("no head, so neither mouth errors nor faces: give --head, made by asccl assets export\n")
+        sys.stdout.write("no head, so neither mouth errors nor faces: give --head, made by asccl head export\n")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="asccl evaluate-manipulator",
+        prog=command_name(),
         description=_DESCRIPTION,
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -93,7 +94,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--checkpoint", type=Path, required=True, metavar="DIR", help="manipulator, or workdir of a run (its best)")
     add("--name", default="trained", help="heading of its row (default: trained)")
     add("--also", action="append", default=[], metavar="NAME=DIR", help="a further manipulator; repeatable")
-    add("--tracks", type=Path, required=True, metavar="DIR", help="made by asccl synthesise tracks, with its truth")
+    add(
+        "--tracks", type=Path, required=True, metavar="DIR", help="made by asccl data synthesise tracks, with its truth"
+    )
     add("--head", type=Path, metavar="FILE", help=f"head to measure and draw with (default: {HEAD_NAME} of --tracks)")
     add("--seed", type=int, default=0, metavar="N", help="of the noise that labels' styles are made from (default: 0)")
     add("--limit", type=int, metavar="N", help="most clips, evenly spaced (default: all)")
@@ -109,7 +112,7 @@ def _check(options: argparse.Namespace) -> None:
         if not all(entry.partition("=")):
             raise InputError(f"--also {entry!r}: expected NAME=DIR")
     if options.head is not None and not options.head.is_file():
-        raise InputError(f"--head {options.head}: no such file; make it with asccl assets export")
+        raise InputError(f"--head {options.head}: no such file; make it with asccl head export")
 
 
 def _candidates(options: argparse.Namespace) -> list[Candidate]:

@@ -1,4 +1,4 @@
-"""`asccl evaluate-metric`: scores checkpoints of the metric against baselines on the comparisons of a data set."""
+"""`asccl eval metric`: scores checkpoints of the metric against baselines on the comparisons of a data set."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from asccl_jax import process
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.process import command_name
 from asccl_jax.progress import ProgressBar
 from asccl_jax.work import sole_writer
 
@@ -28,10 +29,10 @@ for recordings, comparisons are derived from the aligned pairs. Writes scores.js
 
 _EXAMPLE = """\
 examples:
-  asccl evaluate-metric --checkpoint runs/demo --records records --output evaluation
-  asccl evaluate-metric --checkpoint runs/demo --also seed1=runs/seed1 --control runs/mispaired \\
+  asccl eval metric --checkpoint runs/demo --records records --output evaluation
+  asccl eval metric --checkpoint runs/demo --also seed1=runs/seed1 --control runs/mispaired \\
       --records records --limit 120 --output evaluation
-  asccl evaluate-metric --checkpoint runs/demo --records real --clip-query W015/neutral/039 \\
+  asccl eval metric --checkpoint runs/demo --records real --clip-query W015/neutral/039 \\
       --clip-keys W015/happy/039/ours,W015/happy/039/ned
 """
 
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="asccl evaluate-metric",
+        prog=command_name(),
         description=_DESCRIPTION,
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,

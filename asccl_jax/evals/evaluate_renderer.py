@@ -1,4 +1,4 @@
-"""`asccl evaluate-renderer`: scores renderers on held-out clips and on manipulated ones whose exact truth is known."""
+"""`asccl eval renderer`: scores renderers on held-out clips and on manipulated ones whose exact truth is known."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from asccl_jax import process
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.process import command_name
 from asccl_jax.progress import ProgressBar
 from asccl_jax.work import sole_writer
 
@@ -27,9 +28,9 @@ Writes scores.json, table.md and report.html.
 
 _EXAMPLE = """\
 examples:
-  asccl evaluate-renderer --checkpoint runs/renderer --records RECORDS --output evaluation
-  asccl edit-conditioning RECORDS --twins --output EDITS
-  asccl evaluate-renderer --checkpoint runs/with_metric --name "with metric" --also "without=runs/without" \\
+  asccl eval renderer --checkpoint runs/renderer --records RECORDS --output evaluation
+  asccl data edit-conditioning RECORDS --twins --output EDITS
+  asccl eval renderer --checkpoint runs/with_metric --name "with metric" --also "without=runs/without" \\
       --records RECORDS --edits EDITS --output evaluation
 """
 
@@ -90,7 +91,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="asccl evaluate-renderer",
+        prog=command_name(),
         description=_DESCRIPTION,
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -99,8 +100,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--checkpoint", type=Path, required=True, metavar="DIR", help="renderer, or workdir of a run (its best)")
     add("--name", default="trained", help="heading of its row (default: trained)")
     add("--also", action="append", default=[], metavar="NAME=DIR", help="a further renderer; repeatable")
-    add("--records", type=Path, required=True, metavar="DIR", help="records of asccl reconstruct, or subjects' folders")
-    add("--edits", type=Path, metavar="DIR", help="made by `asccl edit-conditioning RECORDS --twins`")
+    add(
+        "--records",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="records of asccl data reconstruct, or subjects' folders",
+    )
+    add("--edits", type=Path, metavar="DIR", help="made by `asccl data edit-conditioning RECORDS --twins`")
     add("--detail", action="store_true", help="the renderers were trained on surfaces with wrinkles")
     add("--split", help="which clips (default: test if there are any, else validation)")
     add("--limit", type=int, metavar="N", help="most clips drawn from their own conditioning (default: all)")
@@ -117,7 +124,7 @@ def _check(options: argparse.Namespace) -> None:
             raise InputError(f"--also {entry!r}: expected NAME=DIR")
     if options.edits is not None and not options.edits.is_dir():
         raise InputError(
-            f"--edits {options.edits}: no such folder; make it with `asccl edit-conditioning RECORDS --twins`"
+            f"--edits {options.edits}: no such folder; make it with `asccl data edit-conditioning RECORDS --twins`"
         )
 
 

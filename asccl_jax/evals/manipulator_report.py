@@ -342,9 +342,9 @@ _USAGE = (
 
 def _commands(workdir: Path) -> str:
     return (
-        f"$ asccl manipulate-coefficients CODES.npz --checkpoint {workdir} --emotion happy --output happy.npz\n"
+        f"$ asccl video manipulate-coefficients CODES.npz --checkpoint {workdir} --emotion happy --output happy.npz\n"
         "$ python -m DECA_torch_bridge render happy.npz --output happy.mp4\n"
-        f"$ asccl evaluate-manipulator --checkpoint {workdir} --tracks TRACKS --output DIR"
+        f"$ asccl eval manipulator --checkpoint {workdir} --tracks TRACKS --output DIR"
     )
 
 

@@ -316,6 +316,6 @@ def _usage_section(workdir: Path) -> Section:
         f'metric = load_metric("{workdir / "best"}")\n'
         "box = landmark_box(landmarks)  # 68 points of source, in pixels\n"
         "loss, parts = asccl_loss(metric, generated, source, key, face_box=box)  # RGB in [-1, 1]\n\n"
-        f"$ asccl evaluate-metric --checkpoint {workdir} --records RECORDS --output DIR"
+        f"$ asccl eval metric --checkpoint {workdir} --records RECORDS --output DIR"
     )
     return Section("Use it", text, code=code)

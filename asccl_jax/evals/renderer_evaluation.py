@@ -277,7 +277,7 @@ def _usable_twins(records: RenderRecords, clips: AlignedClips, edits: Path, spli
     ]
     if not found:
         raise InputError(
-            f"{edits}: no edit of a held-out neutral clip; draw them with `asccl edit-conditioning RECORDS"
+            f"{edits}: no edit of a held-out neutral clip; draw them with `asccl data edit-conditioning RECORDS"
             f" --twins --output {edits}`"
         )
     for twin in found:

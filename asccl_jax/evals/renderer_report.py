@@ -573,6 +573,6 @@ _USAGE = (
 
 def _commands(workdir: Path) -> str:
     return (
-        f"$ asccl render RECORDS --checkpoint {workdir} --output FRAMES\n"
-        f"$ asccl evaluate-renderer --checkpoint {workdir} --records RECORDS --output DIR"
+        f"$ asccl video render RECORDS --checkpoint {workdir} --output FRAMES\n"
+        f"$ asccl eval renderer --checkpoint {workdir} --records RECORDS --output DIR"
     )

@@ -44,7 +44,7 @@ __all__ = [
 # A head in FLAME's format: mesh, blend shapes, joints and landmarks, and the file it is kept in.
 #
 # The npz file holds the fields of `HeadModel` under their own names, and `format`. The DECA bridge writes it
-# (`asccl assets export`), from licensed files or from the built-in head.
+# (`asccl head export`), from licensed files or from the built-in head.
 
 FORMAT = "asccl-head-1"
 
@@ -150,18 +150,18 @@ def load_head_model(path: str | os.PathLike[str]) -> HeadModel:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; `asccl assets export --output {path}` writes a head model")
+        raise InputError(f"{path}: no such file; `asccl head export --output {path}` writes a head model")
     try:
         # Opened here: NumPy leaves a file open that turns out to be damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             fields = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{path}: damaged or no npz file ({error}); write it again with `asccl assets export`"
+            f"{path}: damaged or no npz file ({error}); write it again with `asccl head export`"
         ) from error
     found = str(fields.pop("format", "none"))
     if found != FORMAT:
-        raise InputError(f"{path}: format {found!r}, expected {FORMAT!r}; write it again with `asccl assets export`")
+        raise InputError(f"{path}: format {found!r}, expected {FORMAT!r}; write it again with `asccl head export`")
     known = {*_SHAPES, "source"}
     if fields.keys() != known:
         missing, unknown = sorted(known - fields.keys()), sorted(fields.keys() - known)

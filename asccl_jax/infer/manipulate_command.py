@@ -1,4 +1,4 @@
-"""`asccl manipulate-coefficients`: code dicts in, the same clips with another expression out."""
+"""`asccl video manipulate-coefficients`: code dicts in, the same clips with another expression out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from asccl_jax import process
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.errors import InputError, exit_on_input_error, writing
 from asccl_jax.paths import is_litter
+from asccl_jax.process import command_name
 from asccl_jax.progress import ProgressBar
 from asccl_jax.work import require_writable_file, require_writable_folder, sole_writer
 
@@ -35,10 +36,10 @@ What is wanted is told by label, or shown by reference clips; several follow eac
 
 _EXAMPLES = """\
 examples:
-  asccl manipulate-coefficients clip.npz --checkpoint runs/manipulator --emotion happy --output happy.npz
-  asccl manipulate-coefficients clip.npz --checkpoint runs/manipulator --emotion neutral angry --transition linear \\
-      --intensity 1.3 --output rising.npz
-  asccl manipulate-coefficients reconstruction --checkpoint runs/manipulator --reference actor.npz --output edited
+  asccl video manipulate-coefficients clip.npz --checkpoint runs/manipulator --emotion happy --output happy.npz
+  asccl video manipulate-coefficients clip.npz --checkpoint runs/manipulator --emotion neutral angry \\
+      --transition linear --intensity 1.3 --output rising.npz
+  asccl video manipulate-coefficients reconstruction --checkpoint runs/manipulator --reference actor.npz --output edited
   python -m DECA_torch_bridge render happy.npz --output happy.mp4
 """
 
@@ -75,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="asccl manipulate-coefficients",
+        prog=command_name(),
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -130,7 +131,7 @@ def _files(codes: Path) -> list[Path]:
     found = sorted(path for path in _folder(codes).glob(f"*{_SUFFIX}") if not is_litter(path.name))
     if not found:
         raise InputError(
-            f"{codes}: no code dicts ({_SUFFIX}) there, nor in its codes/; make some with asccl reconstruct"
+            f"{codes}: no code dicts ({_SUFFIX}) there, nor in its codes/; make some with asccl data reconstruct"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""`asccl render`: frames of a face from the conditioning of a clip, its own or an edited one."""
+"""`asccl video render`: frames of a face from the conditioning of a clip, its own or an edited one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from asccl_jax import process
 from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.process import command_name
 from asccl_jax.progress import ProgressBar
 from asccl_jax.work import sole_writer
 
@@ -30,9 +31,9 @@ face. A clip's own conditioning gives the clip itself back; that of an edit give
 
 _EXAMPLES = """\
 examples:
-  asccl render RECORDS --checkpoint runs/renderer --output frames
-  asccl edit-conditioning RECORDS --clip Ann/neutral/s1 --codes happy.npz --output happy
-  asccl render RECORDS --checkpoint runs/renderer --clip Ann/neutral/s1 --conditioning happy --output frames
+  asccl video render RECORDS --checkpoint runs/renderer --output frames
+  asccl data edit-conditioning RECORDS --clip Ann/neutral/s1 --codes happy.npz --output happy
+  asccl video render RECORDS --checkpoint runs/renderer --clip Ann/neutral/s1 --conditioning happy --output frames
 """
 
 
@@ -87,13 +88,18 @@ def _render(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="asccl render",
+        prog=command_name(),
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("source", type=Path, metavar="SOURCE", help="records of asccl reconstruct, or published folders of subjects")
+    add(
+        "source",
+        type=Path,
+        metavar="SOURCE",
+        help="records of asccl data reconstruct, or published folders of subjects",
+    )
     add("--checkpoint", type=Path, required=True, metavar="DIR", help="renderer, or workdir of a run (its best)")
     add("--clip", metavar="ID", help="the clip (default: all of --split)")
     add("--split", default="validation", help="which clips without --clip (default: validation)")

@@ -384,7 +384,7 @@ def _png(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
     return buffer.getvalue()
 
 
-# Conditioning pictures of an edited clip, as `asccl edit-conditioning` leaves them in a folder.
+# Conditioning pictures of an edited clip, as `asccl data edit-conditioning` leaves them in a folder.
 
 STREAMS = {"nmfc": "nmfc_image", "shape": "shape_image", "eyes": "eyes_image"}
 """Sub-folder -> field of the frame."""
@@ -411,7 +411,7 @@ def check_edit(folder: Path) -> None:
     missing = [name for name in STREAMS if not (folder / name).is_dir()]
     if missing:
         raise InputError(
-            f"{folder}: no folder {', '.join(missing)} in it; draw the edit with `asccl edit-conditioning`"
+            f"{folder}: no folder {', '.join(missing)} in it; draw the edit with `asccl data edit-conditioning`"
         )
 
 

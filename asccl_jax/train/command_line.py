@@ -12,13 +12,14 @@ from ml_collections import ConfigDict, config_flags
 
 from asccl_jax.errors import InputError
 from asccl_jax.paths import expand_home, find_recipe
+from asccl_jax.process import command_name
 from asccl_jax.train.faults import ends
 from asccl_jax.train.run.profile import ProfiledSteps, parse_profiled_steps
 
 __all__ = ["TrainCommand", "help_text", "parse"]
 
 _INTRODUCTION = f"""\
-usage: python -m asccl_jax.main --config configs/asccl.py[:VARIANT] [--workdir DIR] [--config.KEY=VALUE ...]
+ --config configs/asccl.py[:VARIANT] [--workdir DIR] [--config.KEY=VALUE ...]
 
 Trains what a recipe describes. The same command goes on from the newest checkpoint in DIR; SIGTERM or Ctrl-C saves
 and stops.
@@ -129,7 +130,9 @@ def help_text() -> str:
     values = _flag_values(())
     names = ["config", "workdir", "multihost", "coordinator", "num_processes", "process_id", "profile"]
     names += ["max_restarts", "stall_timeout", "heartbeat_timeout", "join_timeout"]
-    return _INTRODUCTION + "".join(f"  --{name:<17} {values[name].help}\n" for name in names)
+    return f"usage: {command_name()}{_INTRODUCTION}" + "".join(
+        f"  --{name:<17} {values[name].help}\n" for name in names
+    )
 
 
 def _flag_values(words: Sequence[str]) -> flags.FlagValues:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from asccl_jax.errors import InputError, exit_on_input_error, require_torch
+from asccl_jax.process import command_name
 from asccl_jax.work import require_writable_file, sole_writer
 from data_prep.head_fit import flame_files
 from data_prep.head_fit.flame_files import DECA_MODEL
@@ -105,7 +106,7 @@ def check_assets(directory: Path, *, encoder: str) -> list[AssetState]:
       InputError: No such folder.
     """
     if not directory.is_dir():
-        raise InputError(f"{directory}: no such folder; `asccl assets write-builtin {directory}` makes a free head")
+        raise InputError(f"{directory}: no such folder; `asccl head write-builtin {directory}` makes a free head")
     _, problems = flame_files.survey(directory)
     states = []
     for file in ASSET_FILES:
@@ -154,7 +155,7 @@ def _indented(text: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="asccl assets",
+        prog=command_name(),
         description="The head that code dicts are about: check a folder of FLAME's and DECA's files, write the free"
         " built-in head in the same files, or export a head for programs without PyTorch. No command needs these files:"
         " without a folder, the built-in head is used.",
@@ -200,7 +201,7 @@ def _parser() -> argparse.ArgumentParser:
 
 @exit_on_input_error
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs `asccl assets check`, `write-builtin` or `export`; returns the exit status."""
+    """Runs `asccl head check`, `write-builtin` or `export`; returns the exit status."""
     options = _parser().parse_args(arguments)
     if options.command == "export":
         require_writable_file(options.output)

@@ -22,6 +22,7 @@ from jaxtyping import Float
 
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.errors import InputError
+from asccl_jax.process import command_name
 from data_prep.head_fit.gauss_newton import FitSettings, Measurements, Solution, fit
 from data_prep.head_fit.head_assets import HeadAssets, builtin_assets
 from data_prep.head_fit.landmark_tables import TABLE_NAMES, LandmarkTable, save_table
@@ -185,7 +186,7 @@ def _symmetric(shift: Float[np.ndarray, "51 3"]) -> Float[np.ndarray, "51 3"]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Learns a table and writes it; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m data_prep.head_fit.calibrate", description=__doc__)
+    parser = argparse.ArgumentParser(prog=command_name(), description=__doc__)
     parser.add_argument("--detector", required=True, choices=TABLE_NAMES)
     parser.add_argument(
         "--clip", action="append", required=True, metavar="SPEAKER=NPZ", help="neutral clip's landmarks; repeatable"

@@ -351,7 +351,7 @@ def read_flame_files(directory: Path) -> Fields:
         del problems[ALBEDO]
     if problems:
         raise InputError(
-            f"{directory}: no complete head: {'; '.join(problems.values())}; `asccl assets check {directory}` says"
+            f"{directory}: no complete head: {'; '.join(problems.values())}; `asccl head check {directory}` says"
             " where to get the files"
         )
     return {"albedo_mean": None, "albedo_basis": None} | fields

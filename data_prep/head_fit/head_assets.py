@@ -156,7 +156,7 @@ def load_assets(directory: Path | None) -> HeadAssets:
 
 
 def load_flame_assets(directory: Path) -> HeadAssets:
-    """Returns the head of a folder with FLAME's and DECA's files; see `asccl assets check`.
+    """Returns the head of a folder with FLAME's and DECA's files; see `asccl head check`.
 
     Raises:
       InputError: Files are missing, unsafe, or hold something else than expected; all of it listed.

@@ -1,4 +1,4 @@
-"""Published coefficient files as tracks of the manipulator: `asccl import-tracks`."""
+"""Published coefficient files as tracks of the manipulator: `asccl data import-tracks`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from asccl_jax.data.schema import EMOTIONS, UNLABELLED
 from asccl_jax.data.tracks import LIST_NAME, TrackEntry, TrackList, codes_path, write_track_list
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.paths import id_part, is_litter, name_hash, readable
+from asccl_jax.process import command_name
 from asccl_jax.work import sole_writer
 from data_prep.head_fit.published_codes import read_published_codes
 from data_prep.head_fit.safe_pickle import load_pickle
@@ -355,7 +356,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: Words of the command line; None takes those of the process.
     """
     parser = argparse.ArgumentParser(
-        prog="asccl import-tracks",
+        prog=command_name(),
         description="Turns published coefficient files into tracks to train the manipulator on.",
     )
     parser.add_argument("source", type=Path, help="ACTOR_deca.pkl, a folder of them, or an Aff-Wild2 folder")

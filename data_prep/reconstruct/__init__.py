@@ -1,4 +1,4 @@
-"""From clips to code dicts and conditioning pictures: what `asccl reconstruct` does.
+"""From clips to code dicts and conditioning pictures: what `asccl data reconstruct` does.
 
 * `clip_inputs`, `sources`: which clips there are, their frames and landmarks: videos, records or NED folders.
 * `track_step`, `speaker_step`, `clip_step`: the three steps, each resumed by its own files (`work`, `task_runs`).

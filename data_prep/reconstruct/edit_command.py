@@ -1,4 +1,4 @@
-"""Command line of `asccl edit-conditioning`: what a renderer draws an edited clip from, aligned as its source.
+"""Command line of `asccl data edit-conditioning`: what a renderer draws an edited clip from, aligned as its source.
 
 A clip keeps its shape, pose and camera; expression and jaw opening are those of the edit.
 """
@@ -27,6 +27,7 @@ from asccl_jax.data.tracks import clip_file_name
 from asccl_jax.errors import InputError, exit_on_input_error, writing
 from asccl_jax.head.face_points import draw_eyes, edited_eye_points, eye_points
 from asccl_jax.infer.rendering import prefetched
+from asccl_jax.process import command_name
 from asccl_jax.progress import ProgressBar
 from asccl_jax.work import file_facts, growing_folder, is_made, sole_writer
 from data_prep.head_fit.head_drawing import Renderer, image_u8
@@ -40,17 +41,17 @@ __all__ = ["edited_pictures", "main"]
 Item = TypeVar("Item")
 
 _DESCRIPTION = """\
-Draws a clip of `asccl reconstruct` with another expression: NMFC, shape and eye images in the coordinates of the
-source's aligned frames, for `asccl render --conditioning`. Shape, pose and camera stay the source's.
+Draws a clip of `asccl data reconstruct` with another expression: NMFC, shape and eye images in the coordinates of the
+source's aligned frames, for `asccl video render --conditioning`. Shape, pose and camera stay the source's.
 """
 
 _EXAMPLES = """\
 examples:
   the clip as the manipulator edited its codes:
-    asccl edit-conditioning RECORDS --clip Ann/neutral/s1 --codes happy.npz --output happy
-    asccl render RECORDS --clip Ann/neutral/s1 --conditioning happy --checkpoint runs/renderer --output frames
-  every held-out neutral clip with the expression of each clip of the same performance, for evaluate-renderer:
-    asccl edit-conditioning RECORDS --twins --output EDITS
+    asccl data edit-conditioning RECORDS --clip Ann/neutral/s1 --codes happy.npz --output happy
+    asccl video render RECORDS --clip Ann/neutral/s1 --conditioning happy --checkpoint runs/renderer --output frames
+  every held-out neutral clip with the expression of each clip of the same performance, for asccl eval renderer:
+    asccl data edit-conditioning RECORDS --twins --output EDITS
 """
 
 
@@ -161,7 +162,7 @@ def edited_pictures(
     gives back the source's pictures; pupils move with their contours.
 
     Args:
-      records: Data set that `asccl reconstruct` wrote.
+      records: Data set that `asccl data reconstruct` wrote.
       manifest: Its manifest.
       clip: Source clip.
       edited: Its code dict with another expression.
@@ -215,7 +216,7 @@ def _asked(
         if not twins:
             raise InputError(
                 f"--twins {options.records}: no held-out neutral clip has a clip of the same performance in an emotion;"
-                " make such ones with asccl synthesise actors"
+                " make such ones with asccl data synthesise actors"
             )
         for twin in twins:
             like = functools.partial(_like, other=_codes(options.records, twin.target), name=twin.target)
@@ -249,13 +250,13 @@ def _codes(records: Path, clip: str) -> CodeDict:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="asccl edit-conditioning",
+        prog=command_name(),
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("records", type=Path, metavar="RECORDS", help="data set that `asccl reconstruct` wrote")
+    add("records", type=Path, metavar="RECORDS", help="data set that `asccl data reconstruct` wrote")
     add("--clip", metavar="ID", help="clip to edit")
     expression = parser.add_mutually_exclusive_group(required=True)
     expression.add_argument("--codes", type=Path, metavar="EDITED", help="its code dict after the edit (.npz)")

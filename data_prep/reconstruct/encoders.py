@@ -141,7 +141,7 @@ def _make_encoder(encoder: str, assets: Path | None, table: str, device: str, ba
 def head_assets(directory: Path | None) -> HeadAssets:
     """Returns the head; kept for later calls in the same process."""
     if directory is not None and not directory.is_dir():
-        raise InputError(f"--assets {directory}: no such folder; `asccl assets check DIR` says what goes into it")
+        raise InputError(f"--assets {directory}: no such folder; `asccl head check DIR` says what goes into it")
     return load_assets(directory)
 
 

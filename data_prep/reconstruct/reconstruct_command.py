@@ -1,4 +1,4 @@
-"""Command line of the reconstruction: `asccl reconstruct INPUT --output DIR`."""
+"""Command line of the reconstruction: `asccl data reconstruct INPUT --output DIR`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from asccl_jax.data.manifest import read_manifest
 from asccl_jax.errors import InputError, exit_on_input_error, require_torch
+from asccl_jax.process import command_name
 from asccl_jax.work import require_writable_folder, sole_writer
 from data_prep.head_fit.landmark_tables import TABLE_NAMES
 from data_prep.media.landmarks import BACKENDS, LandmarkSettings
@@ -34,13 +35,13 @@ __all__ = ["main"]
 
 _EXAMPLES = """examples:
   synthetic heads, of which the landmarks are known exactly:
-    asccl reconstruct heads/clips.csv --output codes --landmarks precomputed --landmark-table synthetic
+    asccl data reconstruct heads/clips.csv --output codes --landmarks precomputed --landmark-table synthetic
   one video, landmarks by face-alignment:
-    asccl reconstruct talk.mp4 --output talk
+    asccl data reconstruct talk.mp4 --output talk
   records of `asccl prepare`, which hold their landmarks already:
-    asccl reconstruct records/mead --output codes/mead --landmark-table face-alignment
+    asccl data reconstruct records/mead --output codes/mead --landmark-table face-alignment
   with the licensed files, DECA itself, in NED's folders:
-    asccl reconstruct talk.mp4 --output ned --encoder deca --assets DECA/data --layout-out folders
+    asccl data reconstruct talk.mp4 --output ned --encoder deca --assets DECA/data --layout-out folders
 
 Labelled input (a list, MEAD, RAVDESS, records) gives each speaker a shape from the neutral clips. OUTPUT/codes holds a
 code dict a clip, OUTPUT/tracks its landmarks, flags and alignment, OUTPUT/report/report.html what became of every clip.
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="asccl reconstruct",
+        prog=command_name(),
         description="Turns videos into code dicts, NMFC and shape images: one result for each frame.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -67,7 +67,7 @@ class EncoderSettings:
         if self.encoder not in ENCODERS:
             raise InputError(f"encoder {self.encoder!r}: expected one of {', '.join(ENCODERS)}")
         if self.encoder == "deca" and self.assets is None:
-            raise InputError("encoder deca: needs --assets DIR with deca_model.tar; see `asccl assets check DIR`")
+            raise InputError("encoder deca: needs --assets DIR with deca_model.tar; see `asccl head check DIR`")
         if not 0 <= self.smooth <= 100:
             raise InputError(f"--smooth {self.smooth}: expected 0 to 100 frames")
         if self.batch < 1:
@@ -86,7 +86,7 @@ class EncoderSettings:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reconstruction:
-    """One run of `asccl reconstruct`.
+    """One run of `asccl data reconstruct`.
 
     Attributes:
       source: A video, a folder of videos, a list (CSV), a data set of records, or a NED folder.

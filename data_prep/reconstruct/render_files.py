@@ -16,6 +16,7 @@ from jaxtyping import Float, UInt8
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.process import command_name
 from asccl_jax.work import PARTIAL_SUFFIX, require_writable_file, require_writable_folder
 from data_prep.head_fit.head_drawing import Renderer, Renders, image_u8
 from data_prep.head_fit.view import View, aligned_view, crop_view, source_view
@@ -129,7 +130,7 @@ def choose_view(
 
 
 def read_alignment(path: Path, codes: CodeDict) -> Float[np.ndarray, "t 2 3"]:
-    """Returns the alignment of the codes' frames from a track that `asccl reconstruct` has written.
+    """Returns the alignment of the codes' frames from a track that `asccl data reconstruct` has written.
 
     Raises:
       InputError: No such file, no alignment in it, or not of all frames.
@@ -138,7 +139,7 @@ def read_alignment(path: Path, codes: CodeDict) -> Float[np.ndarray, "t 2 3"]:
         with np.load(path, allow_pickle=False) as track:
             index, matrices = track["frame_index"], track["align_transforms"]
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise InputError(f"{path}: no track of `asccl reconstruct` ({error}); it lies in OUTPUT/tracks") from error
+        raise InputError(f"{path}: no track of `asccl data reconstruct` ({error}); it lies in OUTPUT/tracks") from error
     row = {number: place for place, number in enumerate(index.tolist())}
     missing = [number for number in codes.frame_index.tolist() if number not in row]
     if missing:
@@ -206,7 +207,7 @@ class _Video:
 # Command line of the render-only entry: `python -m DECA_torch_bridge render CODES.npz --output DIR|VIDEO`.
 
 _EXAMPLES = """examples:
-  a video of NMFC and shape, side by side, of codes that `asccl reconstruct` has made:
+  a video of NMFC and shape, side by side, of codes that `asccl data reconstruct` has made:
     python -m DECA_torch_bridge render codes/CLIP.npz --output head.mp4
   edited codes of the same clip as files, aligned as the source was:
     python -m DECA_torch_bridge render edited.npz --output renders --view aligned --track tracks/CLIP.npz"""
@@ -249,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m DECA_torch_bridge render",
+        prog=command_name(),
         description="Draws a code dict, edited or not, as pictures or as a video.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

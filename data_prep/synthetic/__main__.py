@@ -1,4 +1,4 @@
-"""Command line of the synthetic talking heads: `asccl synthesise --output DIR`."""
+"""Command line of the synthetic talking heads: `asccl data synthesise --output DIR`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.process import command_name
 from asccl_jax.progress import ProgressBar
 from asccl_jax.work import require_writable_file, sole_writer
 from data_prep.synthetic.synthetic_clips import CLIPS_CSV, ClipSetSettings, plan_clips, write_clip_set
@@ -32,18 +33,18 @@ PRESETS = {
 
 _EXAMPLES = """examples:
   the demo's data set, then its records, then its controlled comparisons:
-    asccl synthesise --output heads
+    asccl data synthesise --output heads
     asccl prepare heads/clips.csv --layout list --landmarks precomputed --image-size 112 --output records
-    asccl synthesise comparisons --records records
+    asccl data synthesise comparisons --records records
   tracks of facial coefficients for the manipulator, with the exact result it should reach (seconds):
-    asccl synthesise tracks --output tracks
+    asccl data synthesise tracks --output tracks
   two actors in all emotions, for the renderer, with what each held-out neutral clip is in every emotion
   (5,440 frames; a core draws 30 to 80 a second and reconstructs 20, a frame of the records takes 0.14 MB):
-    asccl synthesise actors --output actors
-    asccl reconstruct actors/clips.csv --layout list --landmarks precomputed --landmark-table synthetic \\
+    asccl data synthesise actors --output actors
+    asccl data reconstruct actors/clips.csv --layout list --landmarks precomputed --landmark-table synthetic \\
         --output actors_records
   a picture of the people:
-    asccl synthesise contact-sheet --output people.png
+    asccl data synthesise contact-sheet --output people.png
 
 An interrupted run goes on where it stopped when the same command is given again."""
 
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _clips(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="asccl synthesise [actors | contact-sheet | comparisons | tracks]",
+        prog=f"{command_name()} [actors | contact-sheet | comparisons | tracks]",
         description="Writes videos of synthetic people who say the same sentences in several emotions.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -96,7 +97,7 @@ def _clips(words: list[str]) -> int:
 
 def _actors(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="asccl synthesise actors",
+        prog=f"{command_name()} actors",
         description="Writes videos of few people in many emotions, and what each held-out neutral video is in every "
         "emotion, frame by frame.",
     )
@@ -137,7 +138,7 @@ def _draw(written: Iterator[int], clips: int, options: argparse.Namespace) -> in
 
 def _contact_sheet(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="asccl synthesise contact-sheet",
+        prog=f"{command_name()} contact-sheet",
         description="Draws people by emotions and emotions by mouth shapes.",
     )
     parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
@@ -155,7 +156,7 @@ def _contact_sheet(words: list[str]) -> int:
 
 def _comparisons(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="asccl synthesise comparisons",
+        prog=f"{command_name()} comparisons",
         description="Adds controlled comparisons of the held-out people to records made from synthetic clips.",
     )
     parser.add_argument("--records", type=Path, required=True, help="data set that `asccl prepare` made")
@@ -181,7 +182,7 @@ def _comparisons(words: list[str]) -> int:
 
 def _tracks(words: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="asccl synthesise tracks",
+        prog=f"{command_name()} tracks",
         description="Writes code dicts of synthetic people, without pictures, and what each held-out neutral clip is "
         "in every emotion.",
     )

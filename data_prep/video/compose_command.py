@@ -1,4 +1,4 @@
-"""`asccl compose`: a clip's video with its rendered faces in it, at its own times, with its own sound, marked."""
+"""`asccl video compose`: a clip's video with its rendered faces in it, at its own times, with its own sound, marked."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from asccl_jax.data.manifest import Manifest, read_manifest
 from asccl_jax.data.tracks import clip_file_name
 from asccl_jax.errors import InputError, exit_on_input_error, require_torch
+from asccl_jax.process import command_name
 from asccl_jax.progress import ProgressBar
 from asccl_jax.work import require_writable_file
 from data_prep.media.encode import draw_label
@@ -32,7 +33,7 @@ from data_prep.video.face_masks import FaceMasks, MaskRule, outline_rule, read_f
 __all__ = ["main"]
 
 _RENDER_SETTINGS = "render.json"
-"""What `asccl render` leaves in its output, whose folders are named as clips."""
+"""What `asccl video render` leaves in its output, whose folders are named as clips."""
 
 _NO_FACE = 1 | 8
 """Flags of frames that stay as they are: no face was found, the picture could not be read (`schema.RenderRecord`)."""
@@ -41,15 +42,16 @@ _TIME_TOLERANCE_S = 0.005
 """How far a frame's time may be from the reconstruction's; shorter than any frame is shown."""
 
 _DESCRIPTION = """\
-Lays the faces of `asccl render` back into their video. Frames without a rendered face stay as they are; every frame
-keeps its time, sound is copied bit for bit, and the file says that it is synthetic.
+Lays the faces of `asccl video render` back into their video. Frames without a rendered face stay as they are; every
+frame keeps its time, sound is copied bit for bit, and the file says that it is synthetic.
 """
 
 _EXAMPLES = """\
 examples:
-  asccl reconstruct ann.mp4 --output records
-  asccl render records --checkpoint runs/renderer --split train --output frames
-  asccl compose records --clip ann/unlabelled/ann --faces frames/ann/unlabelled/ann --video ann.mp4 --output out.mp4
+  asccl data reconstruct ann.mp4 --output records
+  asccl video render records --checkpoint runs/renderer --split train --output frames
+  asccl video compose records --clip ann/unlabelled/ann --faces frames/ann/unlabelled/ann --video ann.mp4 \\
+      --output out.mp4
 """
 
 
@@ -176,7 +178,7 @@ def _chosen_clip(options: argparse.Namespace, manifest: Manifest) -> str:
             f"--clip {clip or 'is missing'}: expected one of {options.records}, whose clips are as {shown}"
         )
     if not manifest.split(manifest.clips[clip].split).renders:
-        raise InputError(f"{options.records} has no renders; make records that have them with `asccl reconstruct`")
+        raise InputError(f"{options.records} has no renders; make records that have them with `asccl data reconstruct`")
     return str(clip)
 
 
@@ -193,7 +195,9 @@ def _read_track(records: Path, clip: str) -> ClipTrack:
                 (height, width),
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: no track of `asccl reconstruct` ({error}); reconstruct the clip again") from error
+        raise InputError(
+            f"{path}: no track of `asccl data reconstruct` ({error}); reconstruct the clip again"
+        ) from error
     if not len({len(track.frame_index), len(track.time_s), len(track.flags), len(track.align)}) == 1:
         raise InputError(f"{path}: its fields are of different numbers of frames; reconstruct the clip again")
     return track
@@ -204,9 +208,9 @@ def _flags(track: ClipTrack, number: int) -> int:
 
 
 def _find_faces(folder: Path, clip: str, track: ClipTrack) -> dict[int, Path]:
-    """The rendered pictures by frame number, in the clip's folder or that in which `asccl render` put it."""
+    """The rendered pictures by frame number, in the clip's folder or that in which `asccl video render` put it."""
     if not folder.is_dir():
-        raise InputError(f"--faces {folder}: no such folder; render the clip with `asccl render`")
+        raise InputError(f"--faces {folder}: no such folder; render the clip with `asccl video render`")
     if (folder / clip).is_dir():
         folder = folder / clip
     rendered = folder.resolve()
@@ -215,7 +219,9 @@ def _find_faces(folder: Path, clip: str, track: ClipTrack) -> dict[int, Path]:
             raise InputError(f"--faces {folder}: faces of clip {other!r}, expected those of {clip!r}")
     paths = {int(path.stem): path for path in sorted(folder.glob("*.png")) if path.stem.isdecimal()}
     if not paths:
-        raise InputError(f"--faces {folder}: no picture named as 000001.png in it; render the clip with `asccl render`")
+        raise InputError(
+            f"--faces {folder}: no picture named as 000001.png in it; render the clip with `asccl video render`"
+        )
     strange = sorted(set(paths) - set(track.frame_index.tolist()))
     if strange:
         raise InputError(
@@ -244,13 +250,13 @@ def _check_frame(path: Path, track: ClipTrack, row: int, timed: TimedPicture) ->
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="asccl compose",
+        prog=command_name(),
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("records", type=Path, metavar="RECORDS", help="data set that `asccl reconstruct` made of the video")
+    add("records", type=Path, metavar="RECORDS", help="data set that `asccl data reconstruct` made of the video")
     add("--clip", metavar="ID", help="the clip (default: the only one)")
     add("--faces", type=Path, required=True, metavar="DIR", help="its rendered faces, %%06d.png, or render's OUTPUT")
     add("--video", type=Path, required=True, metavar="VIDEO", help="the video itself")

@@ -333,8 +333,8 @@ _HOW_TO_GET = {
         " whole one (README, Change the expression); name it with --manipulator"
     ),
     "renderer": (
-        "`asccl train-renderer VIDEO` trains one for the person in a video, `bash launch/quickstart.sh` a small one for"
-        " a synthetic person; name it with --renderer"
+        "`asccl video train-renderer VIDEO` trains one for the person in a video, `bash launch/quickstart.sh` a small"
+        " one for a synthetic person; name it with --renderer"
     ),
     "metric": "`bash launch/quickstart.sh` trains a small one; name it with --metric",
 }
@@ -389,6 +389,6 @@ def person_remark(renderer: Path, speaker: str, video: Path) -> str:
         return ""
     people = ", ".join(sorted(chosen)[:3]) + (", ..." if len(chosen) > 3 else "")
     return (
-        f"--renderer {renderer} has learnt {people}, not {speaker}: expect the wrong skin; asccl train-renderer {video}"
-        " trains one for this person (or, if it is the same one, say so: --speaker NAME)"
+        f"--renderer {renderer} has learnt {people}, not {speaker}: expect the wrong skin; asccl video train-renderer"
+        f" {video} trains one for this person (or, if it is the same one, say so: --speaker NAME)"
     )

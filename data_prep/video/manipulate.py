@@ -16,6 +16,7 @@ from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.data.tracks import clip_file_name, codes_path
 from asccl_jax.errors import InputError, exit_on_input_error, writing
 from asccl_jax.paths import id_part
+from asccl_jax.process import command_name
 from asccl_jax.work import file_facts, require_writable_file, require_writable_folder, write_atomically
 from data_prep.media.video_files import CONTAINERS, is_same_file
 from data_prep.video.input_checks import (
@@ -126,7 +127,7 @@ class Manipulation:
 
     def _edit(self) -> Stage:
         output = self.work / "edited.npz"
-        command = ["manipulate-coefficients", str(codes_path(self.records, self.clip))]
+        command = ["video", "manipulate-coefficients", str(codes_path(self.records, self.clip))]
         command += [f"--checkpoint={self.manipulator}", f"--intensity={self.intensity}", f"--seed={self.seed}"]
         command += [f"--transition={self.transition}", f"--output={output}"]
         if self.reference is None:
@@ -139,7 +140,7 @@ class Manipulation:
 
     def _conditioning(self) -> Stage:
         output = self.work / "conditioning"
-        command = ["edit-conditioning", str(self.records), f"--clip={self.clip}"]
+        command = ["data", "edit-conditioning", str(self.records), f"--clip={self.clip}"]
         command += [f"--codes={self.work / 'edited.npz'}", f"--output={output}"]
         if self.reading.assets is not None:
             command.append(f"--assets={self.reading.assets}")
@@ -149,14 +150,20 @@ class Manipulation:
 
     def _render(self) -> Stage:
         output = self.work / "faces"
-        command = ["render", str(self.records), f"--checkpoint={self.renderer}", f"--clip={self.clip}"]
+        command = ["video", "render", str(self.records), f"--checkpoint={self.renderer}", f"--clip={self.clip}"]
         command += [f"--conditioning={self.work / 'conditioning'}", f"--output={output}"]
         if self.detail:
             command.append("--detail")
         return _stage("render", command, output, [self.detail, file_facts(find_weights(self.renderer, "renderer"))])
 
     def _compose(self) -> Stage:
-        command = ["compose", str(self.records), f"--clip={self.clip}", f"--faces={self.work / 'faces' / self.clip}"]
+        command = [
+            "video",
+            "compose",
+            str(self.records),
+            f"--clip={self.clip}",
+            f"--faces={self.work / 'faces' / self.clip}",
+        ]
         command += [f"--video={self.video}", f"--output={self.output}", f"--blend={self.blend}", "--overwrite"]
         if self.segmenter is not None:
             command.append(f"--segmenter={self.segmenter}")
@@ -360,7 +367,7 @@ def _check_output(run: Manipulation, work: WorkFolder, options: argparse.Namespa
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="asccl manipulate",
+        prog=command_name(),
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -395,7 +402,7 @@ def _add_stages(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_composing(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("putting the face back (passed on to asccl compose)").add_argument
+    add = parser.add_argument_group("putting the face back (passed on to asccl video compose)").add_argument
     add("--blend", choices=("pyramid", "copy"), default="pyramid", help="how the edges are blended (pyramid)")
     add("--segmenter", type=Path, metavar="FILE", help="face segmentation network (default: the head model's outline)")
     add("--label", action="store_true", help="draw a visible label that says the video is synthetic")

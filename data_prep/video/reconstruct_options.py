@@ -1,4 +1,4 @@
-"""What `asccl manipulate` and `asccl train-renderer` pass on to `asccl reconstruct`."""
+"""What `asccl manipulate` and `asccl video train-renderer` pass on to `asccl data reconstruct`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ReconstructOptions", "add_reconstruct_options", "reconstruct_options
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ReconstructOptions:
-    """How a video is reconstructed; the fields are the options of `asccl reconstruct`.
+    """How a video is reconstructed; the fields are the options of `asccl data reconstruct`.
 
     Attributes:
       speaker: Who the face is; empty takes the video's name.
@@ -51,9 +51,9 @@ class ReconstructOptions:
         if "/" in self.speaker:
             raise InputError(f"--speaker {self.speaker}: must not contain '/'")
         if self.encoder == "deca" and self.assets is None:
-            raise InputError("--encoder deca: needs --assets DIR with deca_model.tar; see `asccl assets check DIR`")
+            raise InputError("--encoder deca: needs --assets DIR with deca_model.tar; see `asccl head check DIR`")
         if self.assets is not None and not self.assets.is_dir():
-            raise InputError(f"--assets {self.assets}: no such folder; `asccl assets check DIR` says what goes into it")
+            raise InputError(f"--assets {self.assets}: no such folder; `asccl head check DIR` says what goes into it")
         if self.landmarks == "mediapipe" and self.mediapipe_python is None:
             raise InputError("--landmarks mediapipe: needs --mediapipe-python, see README, Your data")
         if self.landmarks != "precomputed":
@@ -99,7 +99,7 @@ class ReconstructOptions:
         options = [f"--{name}={value}" for name, value in given.items() if value]
         # The file's name may end in anything: its layout is not to be guessed from it.
         command = python_words(
-            "asccl_jax.cli", "reconstruct", as_argument(video), "--layout=video", f"--output={output}"
+            "asccl_jax.cli", "data", "reconstruct", as_argument(video), "--layout=video", f"--output={output}"
         )
         return [*command, *options]
 
@@ -121,7 +121,7 @@ class ReconstructOptions:
 
 def add_reconstruct_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options whose names are the fields of `ReconstructOptions`."""
-    group = parser.add_argument_group("the video, its landmarks and its head (passed on to asccl reconstruct)")
+    group = parser.add_argument_group("the video, its landmarks and its head (passed on to asccl data reconstruct)")
     add = group.add_argument
     add("--speaker", default="", metavar="NAME", help="who the face is (default: the video's name)")
     add(

@@ -1,6 +1,6 @@
 """Several versions of one video beside each other, named: as a video with the sound of the first, and as a sheet.
 
-python -m data_prep.video.side_by_side source=talk.mp4 happy=happy.mp4 --output both.mp4 --sheet both.png
+asccl video side-by-side source=talk.mp4 happy=happy.mp4 --output both.mp4 --sheet both.png
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from asccl_jax.data.manifest import evenly_spaced
 from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.process import command_name
 from asccl_jax.work import atomic_file, require_writable_file
 from data_prep.media.encode import YuvPicture
 from data_prep.media.video_files import MarkedVideoWriter, SourceVideo, TimedPicture, open_video, probe_video
@@ -158,7 +159,7 @@ def _named(word: str) -> tuple[str, Path]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m data_prep.video.side_by_side",
+        prog=command_name(),
         description="Shows versions of one video beside each other, with the sound of the first.",
     )
     add = parser.add_argument

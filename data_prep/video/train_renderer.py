@@ -1,4 +1,4 @@
-"""`asccl train-renderer`: a video in, a renderer that has learnt the person in it out."""
+"""`asccl video train-renderer`: a video in, a renderer that has learnt the person in it out."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.paths import as_argument, find_recipe, id_part
+from asccl_jax.process import command_name
 from asccl_jax.work import file_facts, require_writable_folder
 from data_prep.video.input_checks import VideoCheck, check_disk, check_video, require_network, require_video
 from data_prep.video.reconstruct_options import ReconstructOptions, add_reconstruct_options, reconstruct_options
@@ -34,10 +35,10 @@ tenth, at least one sequence, is held out to score it by.
 
 _EXAMPLES = """\
 examples:
-  asccl train-renderer talk.mp4                                           the published network; needs a GPU
-  asccl train-renderer talk.mp4 --config configs/renderer.py:demo         64 px, ten minutes on two CPU cores
-  asccl train-renderer talk.mp4 --from-renderer runs/many --metric runs/asccl --workdir runs/ann
-  asccl train-renderer talk.mp4 --config configs/renderer.py:demo --config.steps=900
+  asccl video train-renderer talk.mp4                                           the published network; needs a GPU
+  asccl video train-renderer talk.mp4 --config configs/renderer.py:demo         64 px, ten minutes on two CPU cores
+  asccl video train-renderer talk.mp4 --from-renderer runs/many --metric runs/asccl --workdir runs/ann
+  asccl video train-renderer talk.mp4 --config configs/renderer.py:demo --config.steps=900
 
 Any entry of the recipe is an option, as of `asccl train`. Interrupted, the same command goes on.
 Exit status: 0 done, 1 a stage failed, 2 bad input, 130 or 143 stopped by Ctrl-C or SIGTERM.
@@ -180,7 +181,7 @@ def _next(options: argparse.Namespace, renderer: Path) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="asccl train-renderer",
+        prog=command_name(),
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -129,7 +129,7 @@ def test_what_is_no_source_is_refused(records, tmp_path, pristine):
         open_clips(tmp_path / "nowhere")
     with pytest.raises(InputError, match="neither records"):
         open_clips(tmp_path)
-    with pytest.raises(InputError, match="no renders; make records that have them with `asccl reconstruct`"):
+    with pytest.raises(InputError, match="no renders; make records that have them with `asccl data reconstruct`"):
         open_clips(pristine)
     with pytest.raises(InputError, match="region 'all': expected face or head"):
         open_clips(records, region="all")

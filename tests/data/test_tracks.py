@@ -111,7 +111,7 @@ def test_a_reconstruction_is_read_without_its_shards(dataset):
 
 
 def test_a_directory_that_holds_no_tracks_says_how_to_make_them(tmp_path, dataset):
-    with pytest.raises(InputError, match="does not exist; make tracks with `asccl reconstruct`"):
+    with pytest.raises(InputError, match="does not exist; make tracks with `asccl data reconstruct`"):
         read_tracks(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"neither tracks.json nor manifest.json"):

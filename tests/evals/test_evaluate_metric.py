@@ -105,4 +105,4 @@ def test_records_without_pairs_are_refused(workdir: Path, tmp_path: Path, capsys
 def test_help_shows_an_example(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
-    assert "asccl evaluate-metric --checkpoint runs/demo" in capsys.readouterr().out
+    assert "asccl eval metric --checkpoint runs/demo" in capsys.readouterr().out

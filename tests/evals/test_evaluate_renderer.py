@@ -1,4 +1,4 @@
-"""`asccl evaluate-renderer`: what it writes, that it repeats, and what it refuses."""
+"""`asccl eval renderer`: what it writes, that it repeats, and what it refuses."""
 
 import dataclasses
 import functools

@@ -19,7 +19,7 @@ def test_training_report_holds_all_its_pictures_and_needs_no_network(workdir: Pa
         assert (page.parent / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert html.count("data:image/png;base64,") == len(PICTURES)
     assert not re.search(r'(src|href)="(?!data:)', html) and "<script" not in html
-    for phrase in ("training report", "8 steps", "1.5 minutes", "2 + 2 speakers", "asccl evaluate-metric", "best"):
+    for phrase in ("training report", "8 steps", "1.5 minutes", "2 + 2 speakers", "asccl eval metric", "best"):
         assert phrase in html
     scores = json.loads((page.parent / "scores.json").read_text())
     assert [row["name"] for row in scores["rows"]] == ["trained", "untrained", "pixel difference"]

@@ -41,7 +41,7 @@ def make_delivery(clip, *, frames=24, seed=0):
 
 
 def write_truth(directory, deliveries):
-    """Writes deliveries as `asccl synthesise tracks` does."""
+    """Writes deliveries as `asccl data synthesise tracks` does."""
     clips = {}
     for delivery in deliveries:
         paths = {codes_path(directory, delivery.clip): delivery.source}

@@ -116,7 +116,7 @@ class PrepareKilled(PreparationFault):
 
 class ReconstructKilled(PreparationFault):
     name = "reconstruct-killed"
-    what = "`asccl reconstruct` on two Beam workers: SIGKILL up to 3 times, to all processes or the first alone"
+    what = "`asccl data reconstruct` on two Beam workers: SIGKILL up to 3 times, to all processes or the first alone"
     tasks = 5
 
     def write_inputs(self, folder):

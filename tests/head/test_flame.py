@@ -182,7 +182,7 @@ def test_references_to_what_is_not_there_are_refused(field, value, message):
 
 def test_files_that_are_no_heads_are_refused(tmp_path):
     path = tmp_path / "head.npz"
-    with pytest.raises(InputError, match=r"no such file; `asccl assets export"):
+    with pytest.raises(InputError, match=r"no such file; `asccl head export"):
         load_head_model(path)
     path.write_bytes(b"nothing")
     with pytest.raises(InputError, match="damaged or no npz file"):

@@ -1,4 +1,4 @@
-"""`asccl render`: a PNG file a frame, its own number on it, whole clips only, clear words for bad input."""
+"""`asccl video render`: a PNG file a frame, its own number on it, whole clips only, clear words for bad input."""
 
 import dataclasses
 import shutil

@@ -203,7 +203,7 @@ def test_bad_input_is_one_clear_line_and_status_2(run_here, words, message):
 def test_records_that_nobody_reconstructed_are_refused(run_here, tmp_path):
     status, errors = run_here(data=write_tiny_records(tmp_path / "records"))
     assert status == 2
-    assert len(errors) == 1 and "asccl reconstruct" in errors[0], errors
+    assert len(errors) == 1 and "asccl data reconstruct" in errors[0], errors
 
 
 def test_records_with_no_clip_to_train_on_are_refused(run_here, tmp_path):

@@ -1,4 +1,4 @@
-"""`asccl checkpoint`: what the checkpoints and weights of a run are, and their arrays as a file for other programs."""
+"""`asccl weights`: what the checkpoints and weights of a run are, and their arrays as a file for other programs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from asccl_jax.errors import InputError, exit_on_input_error, writing
+from asccl_jax.process import command_name
 from asccl_jax.work import require_writable_file
 
 if TYPE_CHECKING:
@@ -25,11 +26,11 @@ safetensors file. Nothing in the run's folder is changed, so a run may be looked
 
 _EXAMPLES = """\
 examples:
-  asccl checkpoint ls runs/asccl
-  asccl checkpoint show runs/asccl                        the newest checkpoint
-  asccl checkpoint show runs/asccl/checkpoints/95 --shapes
-  asccl checkpoint export runs/asccl/best metric.safetensors
-  asccl checkpoint export runs/asccl whole.safetensors --step 95 --optimizer
+  asccl weights ls runs/asccl
+  asccl weights show runs/asccl                        the newest checkpoint
+  asccl weights show runs/asccl/checkpoints/95 --shapes
+  asccl weights export runs/asccl/best metric.safetensors
+  asccl weights export runs/asccl whole.safetensors --step 95 --optimizer
 """
 
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="asccl checkpoint",
+        prog=command_name(),
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

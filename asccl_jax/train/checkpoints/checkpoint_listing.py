@@ -344,7 +344,7 @@ def find_source(path: Path, step: int | None = None) -> Source:
     if entry is None or entry.step is None:
         entry = _of_run(find_checkpoints(path), step)
     if entry.notes is None:
-        raise InputError(f"{entry.path} is {entry.kind} ({entry.problem}); `asccl checkpoint ls` lists what there is")
+        raise InputError(f"{entry.path} is {entry.kind} ({entry.problem}); `asccl weights ls` lists what there is")
     run = entry.path.absolute().parent.parent
     beside = (described for name in reversed(WEIGHTS) if (described := describe_weights(run / name)) is not None)
     like = next(beside, None)

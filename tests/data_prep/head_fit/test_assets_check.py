@@ -1,4 +1,4 @@
-"""`asccl assets`: the table of files, and its exit status."""
+"""`asccl head`: the table of files, and its exit status."""
 
 from __future__ import annotations
 

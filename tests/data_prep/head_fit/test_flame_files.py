@@ -90,7 +90,7 @@ def test_everything_that_is_missing_is_listed_at_once(tmp_path: Path) -> None:
         "lacks f, weights",
         f"posedirs is {TINY_VERTICES} x 3 x 30, expected {TINY_VERTICES} x 3 x 36",
         "v_template holds values that are not finite",
-        "asccl assets check",
+        "asccl head check",
     ):
         assert part in message
 

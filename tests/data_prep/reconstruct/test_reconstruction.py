@@ -1,4 +1,4 @@
-"""What `asccl reconstruct` promises: T results for T frames, nothing lost when killed, clear words for bad input."""
+"""What `asccl data reconstruct` promises: T results for T frames, nothing lost when killed, mistakes named."""
 
 import csv
 import hashlib

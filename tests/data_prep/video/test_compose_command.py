@@ -1,4 +1,4 @@
-"""`asccl compose`: as many frames as there were, at their own times, with the sound; what does not fit is refused."""
+"""`asccl video compose`: as many frames as there were, at their times, with the sound; what does not fit is refused."""
 
 import json
 import shutil

@@ -160,7 +160,7 @@ def plain(tmp_path_factory):
         ({"more": ("--emotion", "sad", "--from", "reference")}, "--from reference: there is no such stage"),
         ({"more": ("--emotion", "sad", "--from", "render", "--until", "edit")}, "the stages are reconstruct, edit"),
         ({"more": ("--reference", "{plain}/none.mp4")}, "--reference {plain}/none.mp4: no such file"),
-        ({"more": ("--emotion", "sad", "--renderer", "{plain}")}, "asccl train-renderer VIDEO"),
+        ({"more": ("--emotion", "sad", "--renderer", "{plain}")}, "asccl video train-renderer VIDEO"),
         ({"more": ("--emotion", "sad", "--manipulator", "{plain}")}, "bash launch/quickstart.sh"),
         ({"more": ("--emotion", "sad", "--segmenter", "{plain}/none.pth")}, "--segmenter"),
         ({"more": ("--emotion", "sad", "--work", "{plain}")}, "--work {plain}: holds other files"),

@@ -1,4 +1,4 @@
-"""`asccl train-renderer`: one command from a video to a renderer; entries of the recipe pass, mistakes are named."""
+"""`asccl video train-renderer`: from a video to a renderer; entries of the recipe pass, mistakes are named."""
 
 import argparse
 from pathlib import Path
@@ -34,7 +34,7 @@ def stages(tmp_path, *entries, **given):
 
 def test_words_of_the_user_come_last(tmp_path):
     reconstruct, train = stages(tmp_path, "--config.data.frames_per_sequence=30")
-    assert reconstruct.output == tmp_path / "work" / "records" and reconstruct.words[3] == "reconstruct"
+    assert reconstruct.output == tmp_path / "work" / "records" and reconstruct.words[3:5] == ("data", "reconstruct")
     assert train.words[-1] == "--config.data.frames_per_sequence=30"
     assert not train.inside  # what was trained is never removed
 

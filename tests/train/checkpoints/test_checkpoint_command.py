@@ -1,4 +1,4 @@
-"""`asccl checkpoint`: what it lists, describes and exports, and that it changes nothing."""
+"""`asccl weights`: what it lists, describes and exports, and that it changes nothing."""
 
 import json
 import os
