@@ -11,6 +11,7 @@ import asccl_jax
 from asccl_jax.cli import COMMANDS, GROUPS, main
 
 ROOT = Path(__file__).parents[1]
+PACKAGES = ("asccl_jax", "data_prep", "DECA_torch_bridge", "configs")
 EVERYDAY = ["manipulate", "prepare", "train", "evaluate", "convert", "bench"]
 RENAMED = {
     "synthesise": "data synthesise",
@@ -109,6 +110,15 @@ def test_a_command_under_its_old_name_takes_words_and_ends_as_before(tmp_path, c
     assert note.startswith("asccl checkpoint is now asccl weights;") and usage.startswith(
         "usage: asccl checkpoint [-h]"
     )
+
+
+def test_texts_and_scripts_call_commands_by_their_present_names():
+    places = [ROOT / "README.md", ROOT / ".ci" / "run", *(ROOT / "launch").glob("*.*")]
+    places += [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
+    old = re.compile(rf"\basccl ({'|'.join(name.split()[0] for name in RENAMED)})(?![\w-])")
+    texts = {path: path.read_text() for path in places if path.suffix != ".png"}
+    assert not {f"{path}: {found[0]}" for path, text in texts.items() for found in old.finditer(text)}
+    assert old.search("asccl render x") and not old.search("asccl renderer")
 
 
 def test_everyday_names_are_not_old(capsys, installed):
