@@ -74,7 +74,7 @@ def apply_xla_flags() -> bool:
     if is_applied():
         return True
     if "jaxlib" in sys.modules:
-        _LOG.warning("JAX was imported before asccl_jax.process.apply(): CPU convolutions may be slow")
+        _LOG.warning("JAX was imported before asccl_jax.process.apply_xla_flags(): CPU convolutions may be slow")
         return False
     if not _jaxlib_accepts_flag():
         _LOG.warning("this jaxlib refuses %s: CPU convolutions may be slow", CPU_CONVOLUTION_FLAG)

@@ -128,6 +128,19 @@ def test_core_imports_with_torch_cv2_and_tensorflow_blocked():
     assert result.returncode == 0, result.stderr
 
 
+def test_what_works_on_videos_starts_without_jax():
+    """JAX takes time of each start and memory of each worker process; what scores videos asks networks anyway."""
+    names = [dotted(path) for path in modules("data_prep") if not lies_in(dotted(path), "data_prep.evaluate")]
+    program = (
+        "import importlib, sys\n"
+        f"for name in {names!r}:\n"
+        "    importlib.import_module(name)\n"
+        "assert 'jax' not in sys.modules\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 def test_every_file_says_its_one_idea_in_its_first_line():
     for package in PACKAGES:
         for path in modules(package):

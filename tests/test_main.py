@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from asccl_jax.head.flame import HEAD_NAME
+from asccl_jax.head.head_model import HEAD_NAME
 from asccl_jax.main import main
 from asccl_jax.metrics_file import read_summary
 from asccl_jax.settings import MetricSettings

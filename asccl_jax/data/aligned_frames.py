@@ -22,8 +22,8 @@ from asccl_jax.data.manifest import MANIFEST_NAME, FrameIndex, read_manifest
 from asccl_jax.data.records import RecordSource
 from asccl_jax.data.schema import UNLABELLED, RenderRecord
 from asccl_jax.errors import InputError
-from asccl_jax.head.face_points import MOUTH, draw_eyes, eye_points, median_point
-from asccl_jax.image.face_crop import landmark_box, mask_box
+from asccl_jax.head.eyes import MOUTH, draw_eyes, eye_points, median_point
+from asccl_jax.image.face_box import landmark_box, mask_box
 from asccl_jax.image.polygon import face_outline
 from asccl_jax.paths import is_litter
 from asccl_jax.work import file_facts

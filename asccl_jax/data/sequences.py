@@ -20,7 +20,7 @@ from jaxtyping import Int, Int64, UInt8
 from asccl_jax.data.aligned_frames import AlignedClips, AlignedFrame, RenderedClip, eyes_at
 from asccl_jax.data.loader import process_rows, read_options
 from asccl_jax.errors import InputError
-from asccl_jax.head.face_points import EYE_NOISE_DRAWS, noisy_eye_points
+from asccl_jax.head.eyes import EYE_NOISE_DRAWS, noisy_eye_points
 from asccl_jax.types import SequenceBatch
 
 __all__ = [

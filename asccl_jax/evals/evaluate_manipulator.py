@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from asccl_jax import process
 from asccl_jax.data.manifest import evenly_spaced
 from asccl_jax.errors import InputError, exit_on_input_error
-from asccl_jax.head.flame import HEAD_NAME
+from asccl_jax.head.head_model import HEAD_NAME
 from asccl_jax.process import command_name
 from asccl_jax.progress import ProgressBar
 from asccl_jax.work import sole_writer
@@ -55,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from asccl_jax.data.hold_outs import scored_on
+    from asccl_jax.data.test_speakers import scored_on
     from asccl_jax.data.tracks import read_truth
     from asccl_jax.evals.manipulator_report import to_text, write_evaluation
     from asccl_jax.evals.manipulator_scores import evaluate
-    from asccl_jax.head.flame import load_head_model
+    from asccl_jax.head.head_model import load_head_model
 
     deliveries = evenly_spaced(read_truth(options.tracks), options.limit)
     candidates = _candidates(options)

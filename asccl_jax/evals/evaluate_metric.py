@@ -98,7 +98,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from asccl_jax.data.frames import FrameStore
-    from asccl_jax.data.hold_outs import scored_on
+    from asccl_jax.data.test_speakers import scored_on
     from asccl_jax.evals.metric_comparisons import load_comparisons
     from asccl_jax.evals.metric_evaluation import evaluate, work_units
     from asccl_jax.evals.metric_report import write_evaluation

@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from asccl_jax.data.aligned_frames import open_clips
-    from asccl_jax.data.hold_outs import reported_split, scored_on
+    from asccl_jax.data.test_speakers import reported_split, scored_on
     from asccl_jax.evals.renderer_evaluation import evaluate, fitted_probe
     from asccl_jax.evals.renderer_report import to_text, write_evaluation
     from asccl_jax.evals.renderer_scores import RenderRecords

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from asccl_jax.data.manifest import evenly_spaced
 from asccl_jax.data.schema import EMOTIONS
 from asccl_jax.data.tracks import TrueDelivery, has_truth, read_truth
+from asccl_jax.evals.figure_style import INK, MUTED, OTHER_COLOURS, ROW_COLOURS, new_figure, quiet, show_image, title
 from asccl_jax.evals.manipulator_scores import (
     COPY,
     MEASURES,
@@ -34,10 +35,6 @@ from asccl_jax.evals.manipulator_scores import (
 from asccl_jax.evals.metric_figures import FACE_DPI
 from asccl_jax.evals.metric_text import CLEAR, Grid, align
 from asccl_jax.evals.report import (
-    INK,
-    MUTED,
-    OTHER_COLOURS,
-    ROW_COLOURS,
     Card,
     History,
     Page,
@@ -45,17 +42,13 @@ from asccl_jax.evals.report import (
     Section,
     effort_card,
     json_text,
-    new_figure,
-    quiet,
     series,
     settings_section,
-    show_image,
     smoothed,
-    title,
     write_page,
 )
 from asccl_jax.evals.statistics import Interval, interval_note
-from asccl_jax.head.flame import HEAD_NAME, HeadModel, load_head_model
+from asccl_jax.head.head_model import HEAD_NAME, HeadModel, load_head_model
 from asccl_jax.head.shape_images import ShapeRenderer
 from asccl_jax.metrics_file import METRICS_FILE, read_metrics
 from asccl_jax.weights import load_manipulator

@@ -15,7 +15,7 @@ from asccl_jax.data.tracks import TrueDelivery
 from asccl_jax.errors import InputError
 from asccl_jax.evals.statistics import Interval, Units, choose_units, mean
 from asccl_jax.head.face_points import MouthPoints, mouth_points
-from asccl_jax.head.flame import HeadModel
+from asccl_jax.head.head_model import HeadModel
 from asccl_jax.infer.manipulation import draw_latent, label_styles, manipulate_coefficients, reference_style
 from asccl_jax.models.manipulator import Manipulator
 

@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from asccl_jax.data.dataset import read_comparisons
-from asccl_jax.data.hold_outs import reported_split
 from asccl_jax.data.manifest import Manifest, evenly_spaced, read_manifest
 from asccl_jax.data.pairs import FramePairs
 from asccl_jax.data.schema import ComparisonRecord
+from asccl_jax.data.test_speakers import reported_split
 from asccl_jax.evals.statistics import Units, choose_units
 
 __all__ = [

@@ -19,10 +19,8 @@ from matplotlib.figure import Figure
 
 from asccl_jax.data.manifest import evenly_spaced
 from asccl_jax.data.schema import ComparisonRecord
-from asccl_jax.evals.metric_evaluation import Candidate, Evaluation
-from asccl_jax.evals.metric_scores import CONTRASTS, evaluation_locations, evaluation_metric
-from asccl_jax.evals.metric_table import RowSummary, Table
-from asccl_jax.evals.report import (
+from asccl_jax.evals.contrasts import CONTRASTS
+from asccl_jax.evals.figure_style import (
     INK,
     MUTED,
     NEARLY,
@@ -30,15 +28,16 @@ from asccl_jax.evals.report import (
     ROW_COLOURS,
     STAGE_COLOURS,
     WRONG,
-    History,
     new_figure,
     quiet,
     row_colours,
-    series,
     show_image,
-    smoothed,
     title,
 )
+from asccl_jax.evals.metric_evaluation import Candidate, Evaluation
+from asccl_jax.evals.metric_scores import evaluation_locations, evaluation_metric
+from asccl_jax.evals.metric_table import RowSummary, Table
+from asccl_jax.evals.report import History, series, smoothed
 from asccl_jax.losses.contrastive import disparity_weights, neighbour_disparities
 from asccl_jax.models.correlation import prepare_images
 from asccl_jax.sampling import NEIGHBOUR_OFFSETS, location_region, map_sizes

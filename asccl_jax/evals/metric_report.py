@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from asccl_jax.data.frames import FrameStore
-from asccl_jax.data.hold_outs import scored_on
 from asccl_jax.data.manifest import Manifest, read_manifest
+from asccl_jax.data.test_speakers import scored_on
 from asccl_jax.evals.metric_comparisons import load_comparisons
 from asccl_jax.evals.metric_evaluation import Candidate, Evaluation, evaluate, work_units
 from asccl_jax.evals.metric_figures import (

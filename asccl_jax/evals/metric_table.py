@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from asccl_jax.evals import statistics
+from asccl_jax.evals.contrasts import CONTRASTS, Contrast, contrast
 from asccl_jax.evals.metric_comparisons import Comparisons
-from asccl_jax.evals.metric_scores import CONTRASTS, Contrast, MetricScores, contrast
+from asccl_jax.evals.metric_scores import MetricScores
 from asccl_jax.evals.statistics import Interval, Units
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from asccl_jax.evals.metric_scores import CONTRASTS, contrast
+from asccl_jax.evals.contrasts import CONTRASTS, contrast
 from asccl_jax.evals.metric_table import Leader, RowSummary, Table, demo_bars, verdict
 from asccl_jax.evals.statistics import Interval, interval_note
 

@@ -16,17 +16,14 @@ from numpy import ndarray
 from PIL import Image
 
 from asccl_jax.data.aligned_frames import RenderedClip, open_clips
-from asccl_jax.data.hold_outs import training_and_held_out
+from asccl_jax.data.held_out import training_and_held_out
 from asccl_jax.data.manifest import evenly_spaced
 from asccl_jax.data.sequences import RenderSequences, SequenceItem
+from asccl_jax.evals.figure_style import INK, MUTED, OTHER_COLOURS, ROW_COLOURS, new_figure, quiet, title
 from asccl_jax.evals.metric_text import CLEAR, Grid, align
 from asccl_jax.evals.renderer_evaluation import COPY, Candidate, Evaluation, Row, evaluate
 from asccl_jax.evals.renderer_scores import DRIVEN_MEASURES, OWN_MEASURES, Measure, difference, summary
 from asccl_jax.evals.report import (
-    INK,
-    MUTED,
-    OTHER_COLOURS,
-    ROW_COLOURS,
     Card,
     History,
     Page,
@@ -34,13 +31,10 @@ from asccl_jax.evals.report import (
     Section,
     effort_card,
     json_text,
-    new_figure,
-    quiet,
     series,
     settings_section,
     smoothed,
     strip_figure,
-    title,
     write_page,
 )
 from asccl_jax.evals.statistics import Interval, interval_note

@@ -14,7 +14,6 @@ from asccl_jax.errors import InputError
 from asccl_jax.head import raster
 from asccl_jax.head.drawing_rules import CROP_SIZE, DEPTH_OFFSET, NORMAL_LIMIT, SHAPE_GREY
 from asccl_jax.head.flame import (
-    HeadModel,
     contour_rows,
     crop_pixels,
     joint_motions,
@@ -23,6 +22,7 @@ from asccl_jax.head.flame import (
     skin,
     to_image_space,
 )
+from asccl_jax.head.head_model import HeadModel
 from asccl_jax.head.raster import lamp_shading, normal_sums, normals_from_sums
 
 __all__ = ["ShapeRenderer"]

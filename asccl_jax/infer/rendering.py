@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-import queue
-import threading
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +19,7 @@ from PIL import Image
 from asccl_jax.data.aligned_frames import AlignedFrame, decode_picture
 from asccl_jax.data.frames import to_image
 from asccl_jax.errors import InputError
+from asccl_jax.infer.prefetch import prefetched
 from asccl_jax.work import atomic_file
 
 __all__ = [
@@ -31,69 +30,10 @@ __all__ = [
     "RecurrentRenderer",
     "check_edit",
     "generate_frames",
-    "prefetched",
     "render_clip",
     "render_frames",
     "with_edit",
 ]
-
-# What an iterator gives, made ahead of time by a thread of its own.
-
-Item = TypeVar("Item")
-_LOOK_S = 0.1
-
-
-class _End:
-    """Marks the end, and holds the exception that brought it about, if one did."""
-
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
-
-
-def prefetched(items: Iterable[Item], *, depth: int = 2) -> Iterator[Item]:
-    """Yields the items in their order while a thread makes the next ones.
-
-    What the items raise is raised here, in its place. The thread ends with the iterator, read to its end or not.
-
-    >>> list(prefetched(range(3)))
-    [0, 1, 2]
-
-    Args:
-      items: Made one after the other, by the thread alone.
-      depth: Most items that wait.
-    """
-    waiting: queue.Queue[Item | _End] = queue.Queue(maxsize=depth)
-    left = threading.Event()
-
-    def give(item: Item | _End) -> None:
-        while not left.is_set():
-            try:
-                return waiting.put(item, timeout=_LOOK_S)
-            except queue.Full:
-                continue
-
-    def make() -> None:
-        error: BaseException | None = None
-        try:
-            for item in items:
-                give(item)
-                if left.is_set():
-                    return
-        except BaseException as caught:  # raised again where the items are read
-            error = caught
-        give(_End(error))
-
-    thread = threading.Thread(target=make, name="prefetch", daemon=True)
-    thread.start()
-    try:
-        while not isinstance(item := waiting.get(), _End):
-            yield item
-        if item.error is not None:
-            raise item.error
-    finally:
-        left.set()
-        thread.join()
-
 
 CHUNK = 16
 """Frames that are computed in one go."""

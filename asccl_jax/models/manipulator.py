@@ -284,7 +284,7 @@ def init_manipulator(settings: ManipulatorSettings, key: Key[Array, ""]) -> Vari
     uniform within 1 / sqrt(width).
 
     >>> sizes = ManipulatorSettings(generator_width=4, generator_head_width=4, encoder_widths=(4, 4))
-    >>> networks = init_networks(sizes, jax.random.key(0))
+    >>> networks = init_manipulator(sizes, jax.random.key(0))
     >>> sorted(networks), sorted(networks["generator"])
     (['discriminator', 'generator', 'mapping_network', 'style_encoder'], ['lstm', 'seq1', 'seq2'])
     """

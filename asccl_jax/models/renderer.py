@@ -301,7 +301,7 @@ def init_renderer(settings: RendererSettings, key: Key[Array, ""]) -> Variables:
     As published: kernels are normal with deviation 0.02, biases uniform within 1 / sqrt(inputs).
 
     >>> sizes = RendererSettings(generator_width=2, discriminator_width=2, residual_blocks=2)
-    >>> networks = jax.eval_shape(lambda key: init_networks(sizes, key), jax.random.key(0))
+    >>> networks = jax.eval_shape(lambda key: init_renderer(sizes, key), jax.random.key(0))
     >>> sorted(networks), sorted(networks["generator"])
     (['discriminator', 'generator', 'mouth_discriminator'], ['conditioning_encoder', 'decoder', 'previous_encoder'])
     """

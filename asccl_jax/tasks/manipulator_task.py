@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Key
 
 from asccl_jax.errors import InputError
 from asccl_jax.head.shape_images import ShapeRenderer
-from asccl_jax.image.face_crop import landmark_box
+from asccl_jax.image.face_box import landmark_box
 from asccl_jax.losses import asccl_loss
 from asccl_jax.losses.generator import absolute_error, least_squares, mouth_correlation
 from asccl_jax.models.manipulator import NETWORKS, Manipulator, init_manipulator

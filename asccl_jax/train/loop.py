@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from asccl_jax.buckets import AnyPath, reading
-from asccl_jax.data.hold_outs import write_speakers
+from asccl_jax.data.test_speakers import write_speakers
 from asccl_jax.errors import DivergedError, InputError, WriteError, writing
 from asccl_jax.tasks import Scalars, Task
 from asccl_jax.train.checkpoints.checkpoint import Checkpoints, abandoned_io_unheard, newest_on_disk

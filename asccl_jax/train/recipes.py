@@ -22,7 +22,7 @@ from asccl_jax.buckets import local_directory, remote_address
 from asccl_jax.data.aligned_frames import open_clips
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.frames import strip, to_image
-from asccl_jax.data.hold_outs import training_and_held_out
+from asccl_jax.data.held_out import training_and_held_out
 from asccl_jax.data.loader import evaluation_batches, training_batches
 from asccl_jax.data.manifest import evenly_spaced
 from asccl_jax.data.pairs import FramePairs
@@ -31,7 +31,7 @@ from asccl_jax.data.tracks import CoefficientTrack, read_tracks, template_frame
 from asccl_jax.data.windows import CoefficientWindows, window_batches
 from asccl_jax.errors import InputError
 from asccl_jax.head.face_points import lower_face
-from asccl_jax.head.flame import HEAD_NAME, load_head_model
+from asccl_jax.head.head_model import HEAD_NAME, load_head_model
 from asccl_jax.head.shape_images import ShapeRenderer
 from asccl_jax.settings import ManipulatorSettings, MetricSettings, RendererSettings
 from asccl_jax.tasks.frame_losses import FrameAdversaries, FrameSupervision, VggDistance

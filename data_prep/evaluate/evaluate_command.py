@@ -182,7 +182,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _seen(folders: Sequence[Path], speakers: Collection[str]) -> list[str]:
     """What the folders tell of whether the clips were made by networks that had learnt these very speakers."""
-    from asccl_jax.data.hold_outs import leak_remarks
+    from asccl_jax.data.test_speakers import leak_remarks
 
     if not folders:
         return ["nobody knows whether what made the clips had learnt these speakers (--trained-on RUN)"]

@@ -13,22 +13,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from asccl_jax.evals.figure_style import INK, MUTED, ROW_COLOURS, new_figure, quiet, title
 from asccl_jax.evals.metric_text import Grid, align
-from asccl_jax.evals.report import (
-    INK,
-    MUTED,
-    ROW_COLOURS,
-    Card,
-    Film,
-    Page,
-    Picture,
-    Section,
-    new_figure,
-    quiet,
-    strip_figure,
-    title,
-    write_page,
-)
+from asccl_jax.evals.report import Card, Film, Page, Picture, Section, strip_figure, write_page
 from asccl_jax.evals.statistics import LEAST_UNITS, Interval, interval_note
 from asccl_jax.work import write_atomically
 from data_prep.evaluate.video_metrics import (

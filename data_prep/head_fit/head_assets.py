@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from asccl_jax.errors import writing
-from asccl_jax.head.flame import HeadModel, save_head_model
+from asccl_jax.head.head_model import HeadModel, save_head_model
 from data_prep.head_fit.flame_files import (
     built_in_albedo,
     displaced_faces,

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
 from asccl_jax.head.drawing_rules import CROP_SIZE, DEPTH_OFFSET, LEAST_NORMAL, pixel_centres
-from asccl_jax.head.flame import HeadModel
+from asccl_jax.head.head_model import HeadModel
 from data_prep.head_fit.drawing_kernels import fill, paint, place
 from data_prep.head_fit.view import View, crop_view
 from data_prep.synthetic.head import joint_transforms, rotation_matrix

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Int
 
 from asccl_jax.data.codes import CodeDict
-from asccl_jax.data.hold_outs import TEST_SPEAKERS
 from asccl_jax.data.schema import EMOTIONS, UNLABELLED
+from asccl_jax.data.test_speakers import TEST_SPEAKERS
 from asccl_jax.data.tracks import LIST_NAME, TrackEntry, TrackList, codes_path, write_track_list
 from asccl_jax.errors import InputError, exit_on_input_error
 from asccl_jax.paths import id_part, is_litter, name_hash, readable

@@ -1,6 +1,6 @@
 """The face crop: from 68 landmarks to a square image, as released and corrected.
 
-Boxes and coordinates are those of `asccl_jax.image.face_crop`, from which "corrected" takes its box.
+Boxes and coordinates are those of `asccl_jax.image.face_box`, from which "corrected" takes its box.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import simplejpeg
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from asccl_jax.image import face_crop
+from asccl_jax.image import face_box
 
 __all__ = ["CropMode", "FaceCrop", "UnusableFaceError", "crop_face", "encode_jpeg", "landmark_box"]
 
@@ -73,8 +73,8 @@ def landmark_box(
         left, top, right, bottom = _released_box(landmarks, frame_size)
         scale_x, scale_y = width / RELEASED_FRAME_SIZE, height / RELEASED_FRAME_SIZE
         return np.array([left * scale_x, top * scale_y, right * scale_x, bottom * scale_y], np.float32)
-    box = face_crop.landmark_box(landmarks.astype(np.float64))
-    inside = face_crop.inside_frame(box, frame_size)
+    box = face_box.landmark_box(landmarks.astype(np.float64))
+    inside = face_box.inside_frame(box, frame_size)
     sides, visible = box[2:] - box[:2], inside[2:] - inside[:2]
     if np.prod(visible) < LEAST_VISIBLE * np.prod(sides) or np.any(sides < 2):
         raise UnusableFaceError("face mostly outside the frame")
@@ -129,10 +129,10 @@ def _released_box(landmarks: Float[np.ndarray, "68 2"], frame_size: tuple[int, i
     scale = np.array([RELEASED_FRAME_SIZE / width, RELEASED_FRAME_SIZE / height])
     squashed = ((landmarks.astype(np.float64) + 0.5) * scale - 0.5).astype(np.int32)  # truncates toward zero
     left, top, box_width, box_height = cv2.boundingRect(squashed.reshape(-1, 1, 2))
-    left, top = int(left - face_crop.MARGIN * box_width), int(top - face_crop.MARGIN * box_height)
+    left, top = int(left - face_box.MARGIN * box_width), int(top - face_box.MARGIN * box_height)
     right, bottom = (
-        left + int((1 + 2 * face_crop.MARGIN) * box_width),
-        top + int((1 + 2 * face_crop.MARGIN) * box_height),
+        left + int((1 + 2 * face_box.MARGIN) * box_width),
+        top + int((1 + 2 * face_box.MARGIN) * box_height),
     )
     # Upstream: align_face.py slices with negative corners here, so that the crop is empty or a strip of the far
     # side; such frames then go missing without a word. They are refused and counted.

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from asccl_jax.data.hold_outs import TEST_SPEAKERS
+from asccl_jax.data.test_speakers import TEST_SPEAKERS
 from asccl_jax.errors import InputError
 from asccl_jax.paths import expand_home, id_part, is_litter
 from data_prep.media.clips import Clip, Problem, emotion_name, name_key, reject_duplicates, sentence_key

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from asccl_jax.data.records import RecordSource
 from asccl_jax.data.schema import EMOTIONS, FrameRecord
-from asccl_jax.evals.report import png
+from asccl_jax.evals.figure_style import png
 from asccl_jax.work import write_atomically
 from data_prep.media.clips import Clip, Problem
 from data_prep.prepare.clip_records import ClipStatus, WorkFolder

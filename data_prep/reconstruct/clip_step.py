@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.image.warping import joined
-from asccl_jax.infer.rendering import prefetched
+from asccl_jax.infer.prefetch import prefetched
 from asccl_jax.work import file_facts
 from data_prep.head_fit.clip_fit import FLAG_MISSING, FLAG_PARTIAL, FLAG_POOR
 from data_prep.head_fit.head_drawing import Renderer

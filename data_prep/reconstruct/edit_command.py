@@ -19,14 +19,14 @@ from jaxtyping import UInt8
 from asccl_jax.data.aligned_frames import decode_picture
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.data.dataset import open_records
-from asccl_jax.data.hold_outs import reported_split
 from asccl_jax.data.manifest import FrameIndex, Manifest, find_twins, read_manifest
 from asccl_jax.data.records import file_sha256
 from asccl_jax.data.schema import RenderRecord
+from asccl_jax.data.test_speakers import reported_split
 from asccl_jax.data.tracks import clip_file_name
 from asccl_jax.errors import InputError, exit_on_input_error, writing
-from asccl_jax.head.face_points import draw_eyes, edited_eye_points, eye_points
-from asccl_jax.infer.rendering import prefetched
+from asccl_jax.head.eyes import draw_eyes, edited_eye_points, eye_points
+from asccl_jax.infer.prefetch import prefetched
 from asccl_jax.process import command_name
 from asccl_jax.progress import ProgressBar
 from asccl_jax.work import file_facts, growing_folder, is_made, sole_writer

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int, UInt8
 
 from asccl_jax.data.codes import CodeDict, join_codes
 from asccl_jax.errors import InputError
-from asccl_jax.head.face_points import MOUTH, eye_points
+from asccl_jax.head.eyes import MOUTH, eye_points
 from asccl_jax.paths import is_litter
 from data_prep.head_fit.published_codes import read_published_codes
 

@@ -25,7 +25,7 @@ from asccl_jax.data.manifest import ClipEntry, Manifest, Shard, kind_directory
 from asccl_jax.data.records import RecordSource
 from asccl_jax.data.schema import ClipPairRecord, FrameRecord, RenderRecord
 from asccl_jax.errors import InputError
-from asccl_jax.head.flame import HEAD_NAME
+from asccl_jax.head.head_model import HEAD_NAME
 from asccl_jax.work import write_atomically
 from data_prep.head_fit.head_assets import export_head
 from data_prep.media.clips import Problem

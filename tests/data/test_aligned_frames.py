@@ -5,8 +5,8 @@ import pytest
 
 from asccl_jax.data.aligned_frames import FolderClips, RecordClips, open_clips
 from asccl_jax.errors import InputError
-from asccl_jax.head.face_points import draw_eyes
-from asccl_jax.image.face_crop import landmark_box
+from asccl_jax.head.eyes import draw_eyes
+from asccl_jax.image.face_box import landmark_box
 from tests.data.painted_clips import STORED, PaintedClips, landmarks, picture, write_records, write_subject
 
 CLIP = "A/neutral/s1"

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asccl_jax.data.hold_outs import (
+from asccl_jax.data.held_out import training_and_held_out
+from asccl_jax.data.sequences import CONTEXT, Lengths, sequence_batches
+from asccl_jax.data.test_speakers import (
     SPEAKERS_FILE,
     leak_remarks,
     learnt_speakers,
     reported_split,
     scored_on,
-    training_and_held_out,
     write_speakers,
 )
-from asccl_jax.data.sequences import CONTEXT, Lengths, sequence_batches
 from asccl_jax.errors import InputError
 from tests.data.painted_clips import PaintedClips
 from tests.data.tiny_dataset import write_tiny_dataset

@@ -5,7 +5,7 @@ import pytest
 
 from asccl_jax.evals.evaluate_manipulator import main
 from asccl_jax.evals.manipulator_scores import COPY
-from asccl_jax.head.flame import save_head_model
+from asccl_jax.head.head_model import save_head_model
 from asccl_jax.models.manipulator import Manipulator
 from asccl_jax.weights import save_manipulator
 from tests.evals.test_manipulator_scores import SETTINGS

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from asccl_jax.data.aligned_frames import AlignedClips, AlignedFrame, RenderedClip
-from asccl_jax.data.hold_outs import write_speakers
+from asccl_jax.data.test_speakers import write_speakers
 from asccl_jax.evals import renderer_evaluation
 from asccl_jax.evals.evaluate_renderer import main
 from asccl_jax.evals.landmark_probe import train_probe

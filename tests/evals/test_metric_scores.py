@@ -10,10 +10,9 @@ import pytest
 
 from asccl_jax.data.frames import FrameStore
 from asccl_jax.data.schema import ComparisonRecord
+from asccl_jax.evals.contrasts import MOUTH, REGIONS
 from asccl_jax.evals.metric_comparisons import load_comparisons
 from asccl_jax.evals.metric_scores import (
-    MOUTH,
-    REGIONS,
     chance_level,
     count_images,
     evaluation_locations,

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 
 from asccl_jax.data.codes import CodeDict
-from asccl_jax.head.flame import HeadModel
+from asccl_jax.head.head_model import HeadModel
 from data_prep.head_fit.head_assets import HeadAssets, head_model
 from data_prep.head_fit.head_drawing import HeadRenderer, Renders
 from data_prep.head_fit.view import crop_view

@@ -8,19 +8,10 @@ import pytest
 
 from asccl_jax.data.codes import CodeDict
 from asccl_jax.errors import InputError
-from asccl_jax.head.face_points import (
-    LIPS,
-    draw_eyes,
-    edited_eye_points,
-    eye_points,
-    lower_face,
-    median_point,
-    mouth_points,
-    noisy_eye_points,
-    pupil_centre,
-)
+from asccl_jax.head.eyes import draw_eyes, edited_eye_points, eye_points, median_point, noisy_eye_points, pupil_centre
+from asccl_jax.head.face_points import LIPS, lower_face, mouth_points
 from asccl_jax.head.flame import posed_head
-from asccl_jax.image.face_crop import landmark_box
+from asccl_jax.image.face_box import landmark_box
 from data_prep.head_fit.head_assets import builtin_assets, head_model
 from data_prep.head_fit.head_drawing import HeadRenderer
 from tests.evals.tiny_deliveries import make_delivery

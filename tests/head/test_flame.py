@@ -10,17 +10,15 @@ import torch
 
 from asccl_jax.errors import InputError
 from asccl_jax.head.flame import (
-    HeadModel,
     contour_rows,
     crop_pixels,
     joint_rotations,
     landmarks_in_image_space,
-    load_head_model,
     matrix_from_axis_angle,
     posed_head,
-    save_head_model,
     to_image_space,
 )
+from asccl_jax.head.head_model import HeadModel, load_head_model, save_head_model
 from asccl_jax.head.raster import vertex_normals
 from data_prep.head_fit.head_assets import builtin_assets, head_model
 from DECA_torch_bridge import flame as torch_camera

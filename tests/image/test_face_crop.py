@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from asccl_jax.errors import InputError
-from asccl_jax.image.face_crop import crop_faces, inside_frame, landmark_box, mask_box
+from asccl_jax.image.face_box import inside_frame, landmark_box, mask_box
+from asccl_jax.image.face_crop import crop_faces
 from asccl_jax.image.polygon import face_outline
 from data_prep.media.crop import crop_face
 from tests.data.painted_clips import landmarks

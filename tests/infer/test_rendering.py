@@ -8,7 +8,8 @@ import pytest
 
 from asccl_jax.data.frames import to_image
 from asccl_jax.errors import InputError
-from asccl_jax.infer.rendering import _render_chunk, generate_frames, prefetched, render_frames
+from asccl_jax.infer.prefetch import prefetched
+from asccl_jax.infer.rendering import _render_chunk, generate_frames, render_frames
 from tests.infer.toy_renderer import Frame, toy_frames, toy_renderer
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from asccl_jax.head.face_points import draw_eyes, median_point, noisy_eye_points, pupil_centre
+from asccl_jax.head.eyes import draw_eyes, median_point, noisy_eye_points, pupil_centre
 from asccl_jax.image.blending import (
     blend_pyramids,
     copy_paste,

@@ -10,7 +10,8 @@ import pytest
 
 from asccl_jax.errors import InputError
 from asccl_jax.head.shape_images import ShapeRenderer
-from asccl_jax.image.face_crop import crop_faces, landmark_box
+from asccl_jax.image.face_box import landmark_box
+from asccl_jax.image.face_crop import crop_faces
 from asccl_jax.losses import asccl_loss
 from asccl_jax.models.manipulator import NETWORKS, Manipulator
 from asccl_jax.sampling import map_sizes, sample_locations

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from asccl_jax.data.hold_outs import write_speakers
+from asccl_jax.data.test_speakers import write_speakers
 from asccl_jax.errors import InputError
 from data_prep.evaluate import evaluate_command, lip_sync_scores, video_features
 from data_prep.evaluate.evaluation import evaluate

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from asccl_jax.errors import InputError
-from asccl_jax.head.flame import load_head_model
+from asccl_jax.head.head_model import load_head_model
 from data_prep.head_fit.assets_check import main
 from data_prep.head_fit.head_assets import (
     YAWS,
