@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from asccl_jax.process import host_peak_bytes
@@ -115,17 +116,17 @@ class Worker:
         raise RuntimeError(f"the {self._name} worker ended with status {status}; its last words:\n{tail}")
 
 
+_CHECKOUT = Path(__file__).resolve().parents[2]
+"""The folder that this package lies in: of a checkout, it holds `tests`, too."""
+
 TORCH_LEFT_OUT = (
     "PyTorch's side is not there, so JAX ran alone: pip install 'asccl-jax[bench]', in a checkout (tests/twins)"
 )
 
 
 def has_torch_side() -> bool:
-    """Returns whether PyTorch is installed and its twins, which lie in a checkout's tests, can be imported."""
-    try:
-        return importlib.util.find_spec("torch") is not None and importlib.util.find_spec("tests.twins") is not None
-    except ModuleNotFoundError:  # no package `tests`
-        return False
+    """Returns whether PyTorch is installed, and its twins of the networks lie beside this package, as in a checkout."""
+    return importlib.util.find_spec("torch") is not None and (_CHECKOUT / "tests" / "twins").is_dir()
 
 
 @contextmanager
@@ -145,6 +146,7 @@ def start_worker(
     threads = str(options.threads)
     variables = {
         **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(_CHECKOUT), os.environ.get("PYTHONPATH")])),
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
