@@ -25,7 +25,7 @@ def get_config(variant: str = "") -> ConfigDict:
         raise ValueError(f"unknown variant {variant!r}: expected {', '.join(filter(None, VARIANTS))} or none")
     config = ConfigDict()
     config.task = "metric"
-    config.compat = "paper"  # "released" reproduces the public code, see README
+    config.compat = "paper"  # "released" reproduces the public code, see docs/metric.md
     config.seed = 42  # released train_landmarks.py
     config.dtype = "auto"  # float32 on CPU, bfloat16 elsewhere; weights, statistics and losses are float32
 

@@ -46,7 +46,7 @@ def get_config(variant: str = "") -> ConfigDict:
 
     config.mesh = ConfigDict()  # supervision of the meshes, as the paper says
     config.mesh.metric = ""  # directory of a trained metric; "": none
-    config.mesh.weight = 1.0  # the paper gives none; README has a table of what it does
+    config.mesh.weight = 1.0  # the paper gives none; docs/manipulator.md has a table of what it does
     config.mesh.first_step = 0  # steps done without it
     config.mesh.region = "face"  # where meshes are compared; "lower_face": lips to chin (then weigh it less)
     config.mesh.frames_per_step = 8  # of the batch's frames, drawn anew each time; 0: all, as CDRL does

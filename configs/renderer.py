@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
         raise ValueError(f"unknown variant {variant!r}: expected {', '.join(filter(None, VARIANTS))} or none")
     config = ConfigDict()
     config.task = "renderer"
-    config.compat = "paper"  # "released": the metric as the public code calls it, see README
+    config.compat = "paper"  # "released": the metric as the public code calls it, see docs/metric.md
     config.seed = 0
     config.dtype = "auto"  # float32 on CPU, bfloat16 elsewhere; weights, statistics and losses are float32
 

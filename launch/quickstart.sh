@@ -49,7 +49,7 @@ once "$directory" actors asccl data synthesise actors --seed 1 --actors 1 "${act
   --output "$directory/actors"
 once "$directory" actor_records asccl data reconstruct "$directory/actors/clips.csv" --layout list --landmarks precomputed \
   --landmark-table synthetic --output "$directory/actor_records"
-# Without the metric: what it does to a small renderer is not worth the time (README, Render the face).
+# Without the metric: what it does to a small renderer is not worth the time (docs/renderer.md).
 once "$directory" renderer python -m asccl_jax.main --config "$renderer_recipe" \
   --config.data.dir "$directory/actor_records" --workdir "$directory/renderer" "${generator_options[@]}"
 

@@ -113,7 +113,7 @@ def test_a_command_under_its_old_name_takes_words_and_ends_as_before(tmp_path, c
 
 
 def test_texts_and_scripts_call_commands_by_their_present_names():
-    places = [ROOT / "README.md", ROOT / ".ci" / "run", *(ROOT / "launch").glob("*.*")]
+    places = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / ".ci" / "run", *(ROOT / "launch").glob("*.*")]
     places += [path for name in PACKAGES for path in (ROOT / name).rglob("*.py")]
     old = re.compile(rf"\basccl ({'|'.join(name.split()[0] for name in RENAMED)})(?![\w-])")
     texts = {path: path.read_text() for path in places if path.suffix != ".png"}

@@ -1,4 +1,4 @@
-"""The README's command blocks are run as a reader would, at smoke size; the launch scripts are run by CI itself."""
+"""Commands of README and docs are run as a reader would, at smoke size; the launch scripts are run by CI itself."""
 
 import os
 import re
@@ -18,11 +18,19 @@ from DECA_torch_bridge.state_dict import write_state_dict
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = [
-    line
-    for block in re.findall(r"^```bash\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-    for line in block.splitlines()
+# As one would read them: README first, then its pages in the order of its table.
+PAGES = [
+    README,
+    *((ROOT / page).read_text() for page in re.findall(r"^\| \[.*?\]\((docs/.*?\.md)\)", README, re.MULTILINE)),
 ]
+COMMANDS = list(
+    dict.fromkeys(
+        line
+        for page in PAGES
+        for block in re.findall(r"^```bash\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+        for line in block.splitlines()
+    )
+)
 LAUNCHED_BY_CI = {"bash launch/quickstart.sh", "bash launch/demo_video.sh", "bash launch/test.sh"}
 KNOWN_LANDMARKS = "--landmarks precomputed --landmark-table synthetic"
 
@@ -67,6 +75,13 @@ def test_ci_runs_the_commands_that_set_everything_up():
     assert set(COMMANDS) >= LAUNCHED_BY_CI
     gate = (ROOT / ".ci" / "run").read_text()
     assert all(command in gate for command in LAUNCHED_BY_CI)
+
+
+def test_every_page_is_in_the_table_and_every_link_leads_somewhere():
+    assert len(PAGES) == 1 + len(list((ROOT / "docs").glob("*.md")))
+    for place in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", place.read_text()):
+            assert (place.parent / link).exists(), f"{place}: {link}"
 
 
 def test_the_python_example_is_what_the_tests_run():
