@@ -6,7 +6,7 @@
 #   VIDEO      one scene of one person, for whom a renderer is trained; results go to DIRECTORY/NAME-OF-THE-VIDEO
 #   OPTIONS    of VIDEO, for asccl video train-renderer and asccl manipulate, as:
 #              --landmarks mediapipe --mediapipe-python FILE
-# The networks are those of runs/quickstart; what is missing of them is trained first (launch/quickstart.sh).
+# The networks are those of runs/quickstart; what is missing of them is trained first (launch/quickstart.sh --all).
 # ASCCL_SIZE=smoke makes all of it tiny, networks included, with two emotions: minutes that show no more than that it runs.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" prep
@@ -34,7 +34,7 @@ if [ "$size" = "smoke" ]; then
 fi
 
 say "1/3 The networks -> $networks"
-bash launch/quickstart.sh "$networks"
+bash launch/quickstart.sh --all "$networks"
 steps="$(cat "$networks"/.done/*)"
 
 if [ -n "$video" ]; then

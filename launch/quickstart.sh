@@ -1,13 +1,26 @@
 #!/usr/bin/env bash
-# From a bare machine to a trained metric and its report, and to small networks that change a face's emotion.
-# Usage: bash launch/quickstart.sh [DIRECTORY]   (default runs/quickstart; what is already there is not made again)
-# The metric and its report are there after ten minutes on two cores, a manipulator after twenty, a renderer of one
-# synthetic actor after thirty; whoever wants the metric only may stop it then.
+# From a bare machine to a trained metric and its report; with --all, to small networks that change a face's emotion, too.
+# Usage: bash launch/quickstart.sh [--all] [DIRECTORY]   (default runs/quickstart; what is already there is not made again)
+# A picture of the synthetic people is there after two minutes, the metric and its report after ten on two cores. With
+# --all, a manipulator follows after another ten, and after ten more a renderer of one synthetic actor.
 # ASCCL_SIZE=smoke makes all of it tiny: minutes that show no more than that it runs.
 set -euo pipefail
+
+stages=3
+if [ "${1:-}" = "--all" ]; then
+  stages=5
+  shift
+fi
+case "${1:-}" in
+  -*)
+    echo "error: $1: expected --all, or a folder" >&2
+    exit 2
+    ;;
+esac
+directory="${1:-runs/quickstart}"
+
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" prep
 source launch/steps.sh
-directory="${1:-runs/quickstart}"
 
 groups=120
 metric_options=()
@@ -24,18 +37,25 @@ if [ "$size" = "smoke" ]; then
   generator_options=(--config.report_groups=0)
 fi
 
-say "1/5 Synthetic talking heads -> $directory/videos"
+once "$directory" people asccl data synthesise contact-sheet --people 3 --output "$directory/people.png"
+say "Open $directory/people.png: three of the synthetic people, in their emotions and mouth shapes"
+
+say "1/$stages Synthetic talking heads -> $directory/videos"
 once "$directory" videos asccl data synthesise --preset "$size" --output "$directory/videos"
 
-say "2/5 Videos -> records in $directory/records"
+say "2/$stages Videos -> records in $directory/records"
 once "$directory" records asccl prepare "$directory/videos/clips.csv" --layout list --landmarks precomputed \
   --image-size 112 --output "$directory/records"
 once "$directory" comparisons asccl data synthesise comparisons --groups "$groups" --records "$directory/records"
 
-say "3/5 Training the metric (five to seven minutes on two cores) -> $directory/metric"
+say "3/$stages Training the metric (five to seven minutes on two cores) -> $directory/metric"
 once "$directory" metric python -m asccl_jax.main --config "configs/asccl.py:$size" \
   --config.data.dir "$directory/records" --workdir "$directory/metric" "${metric_options[@]}"
-say "Open $directory/metric/report/report.html; a generator to go with the metric follows"
+say "Open $directory/metric/report/report.html"
+if [ "$stages" = 3 ]; then
+  say "bash launch/quickstart.sh --all $directory goes on with generators (twenty minutes)"
+  exit 0
+fi
 
 say "4/5 A manipulator, supervised by the metric (eight minutes on two cores) -> $directory/manipulator"
 once "$directory" tracks asccl data synthesise tracks "${tracks_options[@]}" --output "$directory/tracks"
