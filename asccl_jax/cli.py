@@ -38,7 +38,7 @@ GROUPS = {
     "data": "what networks learn from",
     "eval": "scores and reports",
     "weights": "trained networks on disk",
-    "head": "the head model's files",
+    "head": "the head model, its files and pictures",
 }
 """What the commands of a group are about."""
 
@@ -115,6 +115,7 @@ COMMANDS: dict[str, Command] = {
     "head write-builtin": Command(
         _HEAD, "write the built-in head in FLAME's file format", "prep", old="assets write-builtin"
     ),
+    "head draw": Command("data_prep.reconstruct.render_files", "draw code dicts, as pictures or as a video", "prep"),
     "head export": Command(_HEAD, "write what training and evaluation need of a head", "prep", old="assets export"),
     "bench": Command("asccl_jax.bench.__main__", "measure speed and memory", everyday="bench"),
 }

@@ -22,8 +22,8 @@ __all__ = [
     "called_as",
     "command_name",
     "device_peak_bytes",
+    "has_xla_flags",
     "host_peak_bytes",
-    "is_applied",
     "keep_freed_memory",
 ]
 
@@ -60,7 +60,7 @@ CPU_CONVOLUTION_FLAG = "--xla_cpu_experimental_ynn_fusion_type=-LIBRARY_FUSION_T
 _LOG = logging.getLogger(__name__)
 
 
-def is_applied() -> bool:
+def has_xla_flags() -> bool:
     """Returns whether `XLA_FLAGS` holds a choice for the CPU convolution library, ours or the user's."""
     return CPU_CONVOLUTION_FLAG.split("=")[0] in os.environ.get("XLA_FLAGS", "")
 
@@ -71,7 +71,7 @@ def apply_xla_flags() -> bool:
     Returns:
       Whether the flag is in force. False, with a warning, where JAX is already imported or this jaxlib refuses it.
     """
-    if is_applied():
+    if has_xla_flags():
         return True
     if "jaxlib" in sys.modules:
         _LOG.warning("JAX was imported before asccl_jax.process.apply_xla_flags(): CPU convolutions may be slow")

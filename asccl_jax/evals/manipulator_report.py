@@ -336,7 +336,7 @@ _USAGE = (
 def _commands(workdir: Path) -> str:
     return (
         f"$ asccl video manipulate-coefficients CODES.npz --checkpoint {workdir} --emotion happy --output happy.npz\n"
-        "$ python -m DECA_torch_bridge render happy.npz --output happy.mp4\n"
+        "$ asccl head draw happy.npz --output happy.mp4\n"
         f"$ asccl eval manipulator --checkpoint {workdir} --tracks TRACKS --output DIR"
     )
 

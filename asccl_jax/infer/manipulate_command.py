@@ -40,7 +40,7 @@ examples:
   asccl video manipulate-coefficients clip.npz --checkpoint runs/manipulator --emotion neutral angry \\
       --transition linear --intensity 1.3 --output rising.npz
   asccl video manipulate-coefficients reconstruction --checkpoint runs/manipulator --reference actor.npz --output edited
-  python -m DECA_torch_bridge render happy.npz --output happy.mp4
+  asccl head draw happy.npz --output happy.mp4
 """
 
 

@@ -117,7 +117,7 @@ def describe_devices() -> str:
     """Returns what the run computes on, and warns where it would be slower than it need be."""
     devices = jax.devices()
     if devices[0].platform == "cpu":
-        if not process.is_applied():
+        if not process.has_xla_flags():
             _LOG.warning(
                 "SLOW: %s is not in XLA_FLAGS, convolution gradients on this CPU take two to four times as long;"
                 " start with `python -m asccl_jax.main`, which sets it before JAX starts",

@@ -204,13 +204,13 @@ class _Video:
             self._partial.unlink(missing_ok=True)
 
 
-# Command line of the render-only entry: `python -m DECA_torch_bridge render CODES.npz --output DIR|VIDEO`.
+# Command line of the render-only entry: `asccl head draw CODES.npz --output DIR|VIDEO`.
 
 _EXAMPLES = """examples:
   a video of NMFC and shape, side by side, of codes that `asccl data reconstruct` has made:
-    python -m DECA_torch_bridge render codes/CLIP.npz --output head.mp4
+    asccl head draw codes/CLIP.npz --output head.mp4
   edited codes of the same clip as files, aligned as the source was:
-    python -m DECA_torch_bridge render edited.npz --output renders --view aligned --track tracks/CLIP.npz"""
+    asccl head draw edited.npz --output renders --view aligned --track tracks/CLIP.npz"""
 
 
 @exit_on_input_error
