@@ -273,7 +273,8 @@ def _replay_trajectory(results: Replayed, golden: _Golden, gradient: Any) -> Non
 
     @lightly_compiled
     def step(params: Variables, grads: Variables, state: optax.OptState) -> tuple[Variables, optax.OptState]:
-        updates, state = optimizer.update(grads, state, params)
+        with jax.numpy_dtype_promotion("standard"):  # Optax counts steps in integers
+            updates, state = optimizer.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
     params, stats = _both(golden.variables)
