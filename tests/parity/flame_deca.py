@@ -140,18 +140,18 @@ def make_assets(arrays: Mapping[str, np.ndarray]) -> HeadAssets:
 
 
 def _head(golden: _Golden) -> dict[str, Tensor]:
-    flame = Flame(golden.assets).to(golden.dtype)
+    layer = Flame(golden.assets).to(golden.dtype)
     shape, expression, pose, cam = (golden.tensor(f"in/{name}") for name in ("shape", "exp", "pose", "cam"))
-    head = flame(shape, expression, pose)
+    head = layer(shape, expression, pose)
     template = golden.tensor("model/v_template")
     return {
         "out/verts": head.vertices,
         "out/landmarks2d": head.landmarks2d,
         "out/landmarks3d": head.landmarks3d,
         "out/joints_posed": head.joints,
-        "out/verts_with_eye_pose": flame(shape, expression, pose, eye_pose=golden.tensor("in/eye_pose")).vertices,
-        "out/verts_zero_pose": flame(shape, expression, torch.zeros_like(pose)).vertices,
-        "out/dynamic_faces": torch.from_numpy(golden.assets.dynamic_landmark_faces)[flame.contour_rows(pose)],
+        "out/verts_with_eye_pose": layer(shape, expression, pose, eye_pose=golden.tensor("in/eye_pose")).vertices,
+        "out/verts_zero_pose": layer(shape, expression, torch.zeros_like(pose)).vertices,
+        "out/dynamic_faces": torch.from_numpy(golden.assets.dynamic_landmark_faces)[layer.contour_rows(pose)],
         "proj/batch_orth_proj": flame.project(head.vertices, cam),
         "proj/trans_verts": flame.to_image_space(head.vertices, cam),
         "proj/landmarks2d": flame.landmarks_in_image_space(head.landmarks2d, cam),
