@@ -42,7 +42,7 @@ def test_a_video_of_any_name_is_read_in_its_folder(name, video, tmp_path, monkey
     # What asccl manipulate runs names the same clip, and the video so that it is not taken for an option.
     options = ReconstructOptions(landmarks="precomputed", landmark_table="synthetic")
     assert options.clip(here) == task.item.name
-    word = options.words(here, tmp_path / "records")[4]
+    word = options.words(here, tmp_path / "records")[5]
     assert not word.startswith("-") and Path(word).samefile(here)
 
 
