@@ -110,7 +110,7 @@ def test_without_edits_only_own_clips_are_scored(place, tmp_path):
         (("--split", "test"), "no clip with usable frames"),
         (("--also", "trained={place}/without"), "each needs another name"),
         (("--also", "larger={place}/larger"), "expected 32 as of the first"),
-        (("--edits", "{place}/with"), "edit RECORDS --twins"),
+        (("--edits", "{place}/with"), "edit-conditioning RECORDS --twins"),
     ],
 )
 def test_bad_input_is_named(place, tmp_path, capsys, more, said):
