@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from asccl_jax import process
 from asccl_jax.buckets import located, remote_address
-from asccl_jax.errors import InputError, exit_on_input_error
+from asccl_jax.errors import InputError, WriteError, exit_on_input_error, writing
 from asccl_jax.train import command_line
 from asccl_jax.train.checkpoints.checkpoint_folder import newest_on_disk
 from asccl_jax.train.faults import ends, restarts
@@ -158,12 +158,12 @@ def _make_directory(workdir: Path) -> None:
 def _conclude(command: command_line.TrainCommand, summary: dict[str, Any], mirror: RunMirror | None) -> None:
     """Writes the report of a finished run, which shows its summary, and prints how it went."""
     from asccl_jax.buckets import local_directory
-    from asccl_jax.evals import report, training_report
+    from asccl_jax.evals import report
     from asccl_jax.train.run import writer
 
     config, workdir = command.config, command.workdir
     trained_s, begin = sum(summary["seconds"].values()), time.monotonic()
-    page = training_report.write_report(
+    page = _report(
         config.task, workdir, local_directory(config.data.dir), seconds=trained_s, groups=config.report_groups
     )
     summary["seconds"]["reporting"] = time.monotonic() - begin
@@ -174,6 +174,25 @@ def _conclude(command: command_line.TrainCommand, summary: dict[str, Any], mirro
         mirror.send()
         told = told.replace(str(workdir), mirror.address)
     sys.stdout.write(told)
+
+
+def _report(task: str, workdir: Path, records: Path, *, seconds: float, groups: int) -> str:
+    """Writes the report and returns where it is, or why there is none: what is trained is trained either way."""
+    from asccl_jax.evals import manipulator_report, metric_report, renderer_report
+
+    if groups < 1:
+        return "none, as config.report_groups is 0"
+    writers: dict[str, Callable[..., Path]] = {
+        "metric": metric_report.write_training_report,
+        "manipulator": manipulator_report.write_training_report,
+        "renderer": renderer_report.write_training_report,
+    }
+    _LOG.info("scoring what was trained for the report")
+    try:
+        with writing(workdir / "report"):
+            return str(writers[task](workdir, records, seconds=seconds, limit=groups))
+    except (InputError, WriteError) as error:
+        return f"none: {error}"
 
 
 def _start_logging() -> None:
